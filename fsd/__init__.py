@@ -1,0 +1,1 @@
+"""fsd: every version of every dataset and model is a directory."""

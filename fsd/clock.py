@@ -1,0 +1,20 @@
+"""Wall-clock time, in whole microseconds since 1970 UTC: the only unit of time that fsd writes down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], int]
+"""Returns the present in microseconds since 1970 UTC. Time is a hint: nothing relies on clocks that agree."""
+
+
+def now_us() -> int:
+    """The system's clock, in microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def format_time(time_us: int) -> str:
+    """`time_us` as local time, to the second, with its offset: '2026-11-17 09:30:00+0100'."""
+    return datetime.fromtimestamp(time_us / 1e6, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S%z")

@@ -1,0 +1,119 @@
+"""Commits, and subsets, which are commits of another kind.
+
+Logical part (numbers little-endian):
+
+    8   magic "fsdcomm1"       4  length of the header       header: JSON, UTF-8       root: an index's logical part
+
+The header is written with sorted keys and without spaces; its bytes are what the id covers, so a reader keeps them as
+they are. Unknown members are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fsd.errors import CorruptDataError
+from fsd.format.index import Index, Totals
+from fsd.format.keys import ObjectKind
+from fsd.format.limits import MAX_HEADER_BYTES
+from fsd.ids import content_id, parse_id
+
+MAGIC = ObjectKind.COMMIT.value
+
+_LENGTH = struct.Struct("<I")
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit's header. A *subset* also has the commit it was taken from and the rule by which."""
+
+    repository: str
+    tree: bytes
+    """The id of the root: BLAKE3-256 of its logical part. Equal trees have equal ids, in whichever commit."""
+    totals: Totals
+    time_us: int
+    """Microseconds since 1970 UTC, by the publisher's clock."""
+    author: str = ""
+    message: str = ""
+    parents: tuple[bytes, ...] = ()
+    source: bytes | None = None
+    """Of a subset: the commit that it was taken from."""
+    rule: Mapping[str, Any] | None = None
+    """Of a subset: how its entries were chosen."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_subset(self) -> bool:
+        """Whether this is a subset of a commit."""
+        return self.source is not None
+
+    @property
+    def summary(self) -> str:
+        """The first line of the message."""
+        return self.message.partition("\n")[0]
+
+
+def tree_id(root: bytes) -> bytes:
+    """The id of a tree, from the logical part of its root."""
+    return content_id(root)
+
+
+def encode_commit(commit: Commit, root: bytes) -> bytes:
+    """The logical part. Raises ValueError where the header is too long or `root` is not the commit's tree."""
+    if commit.tree != tree_id(root):
+        raise ValueError("a commit of another tree")
+    header = {
+        "repository": commit.repository,
+        "tree": commit.tree.hex(),
+        "totals": commit.totals._asdict(),
+        "time_us": commit.time_us,
+        "author": commit.author,
+        "message": commit.message,
+        "parents": [parent.hex() for parent in commit.parents],
+        "metadata": dict(commit.metadata),
+    }
+    if commit.source is not None:
+        header |= {"source": commit.source.hex(), "rule": dict(commit.rule or {})}
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(text) > MAX_HEADER_BYTES:
+        raise ValueError(f"a commit header of {len(text)} bytes")
+    return b"".join((MAGIC, _LENGTH.pack(len(text)), text, root))
+
+
+def parse_commit(logical: bytes) -> tuple[Commit, Index]:
+    """The header and the root of the tree. Raises CorruptDataError."""
+    start = len(MAGIC) + _LENGTH.size
+    if len(logical) < start or not logical.startswith(MAGIC):
+        raise CorruptDataError("a commit is truncated or without its magic")
+    (length,) = _LENGTH.unpack_from(logical, len(MAGIC))
+    if length > MAX_HEADER_BYTES or start + length > len(logical):
+        raise CorruptDataError("a commit's header does not have the length that it says")
+    root = logical[start + length :]
+    try:
+        commit = _parse_header(json.loads(logical[start : start + length]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptDataError(f"a commit's header cannot be read: {error!r}") from error
+    if tree_id(root) != commit.tree:
+        raise CorruptDataError("a commit's root does not match its header")
+    return commit, Index(root)
+
+
+def _parse_header(header: dict[str, Any]) -> Commit:
+    source = header.get("source")
+    totals = header["totals"]
+    return Commit(
+        repository=str(header["repository"]),
+        tree=parse_id(header["tree"]),
+        totals=Totals(int(totals["entries"]), int(totals["files"]), int(totals["bytes"])),
+        time_us=int(header["time_us"]),
+        author=str(header["author"]),
+        message=str(header["message"]),
+        parents=tuple(parse_id(parent) for parent in header["parents"]),
+        source=None if source is None else parse_id(source),
+        rule=None if source is None else dict(header["rule"]),
+        metadata=dict(header["metadata"]),
+    )

@@ -1,0 +1,73 @@
+"""The envelope of objects that are named by their hash: pages, indexes, recipes, commits, log segments.
+
+    offset  bytes
+         0      4  magic "fsd1"
+         4      4  L   length of the logical part, plain
+         8      4  L'  its stored length; equal to L if it is stored as it is, else smaller and one zstd frame
+        12      4  P   length of the placement part, plain (0: there is none)
+        16      4  P'  its stored length, by the same rule
+        20      8  first 8 bytes of the placement part's BLAKE3
+        28     L'  logical part; starts with the 8-byte magic of its kind
+     28+L'     P'  placement part
+
+Numbers are little-endian. The id is the BLAKE3-256 of the plain logical part alone, so that two publishers who place
+the same chunks differently make the same name.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from fsd.errors import CorruptDataError
+from fsd.format.compress import compress_metadata, decompress
+from fsd.format.keys import ObjectKind
+from fsd.format.limits import MAX_COMMIT_BYTES, MAX_LOGICAL_BYTES, MAX_PLACEMENT_BYTES, MAX_SEGMENT_BYTES
+from fsd.ids import content_id
+
+MAGIC = b"fsd1"
+KIND_MAGIC_BYTES = 8
+
+_HEADER = struct.Struct("<4sIIII8s")
+
+_MAX_LOGICAL = {
+    ObjectKind.PAGE: MAX_LOGICAL_BYTES,
+    ObjectKind.INDEX: MAX_LOGICAL_BYTES,
+    ObjectKind.RECIPE: MAX_LOGICAL_BYTES,
+    ObjectKind.COMMIT: MAX_COMMIT_BYTES,
+    ObjectKind.SEGMENT: MAX_SEGMENT_BYTES,
+}
+
+
+def seal(kind: ObjectKind, logical: bytes, placement: bytes = b"") -> tuple[bytes, bytes]:
+    """The id and the stored form of an object. `logical` starts with the kind's magic."""
+    if not logical.startswith(kind.value) or len(logical) > _MAX_LOGICAL[kind] or len(placement) > MAX_PLACEMENT_BYTES:
+        raise ValueError(f"a {kind.name.lower()} of {len(logical)} + {len(placement)} bytes, or without its magic")
+    stored_logical = compress_metadata(logical)
+    stored_placement = compress_metadata(placement)
+    header = _HEADER.pack(
+        MAGIC, len(logical), len(stored_logical), len(placement), len(stored_placement), content_id(placement)[:8]
+    )
+    return content_id(logical), header + stored_logical + stored_placement
+
+
+def unseal(kind: ObjectKind, object_id: bytes, stored: bytes) -> tuple[bytes, bytes]:
+    """The logical and the placement part of a stored object, checked. Raises CorruptDataError."""
+    what = f"{kind.name.lower()} {object_id.hex()}"
+    if len(stored) < _HEADER.size:
+        raise CorruptDataError(f"{what} is truncated: {len(stored)} bytes")
+    magic, logical_size, logical_stored, placement_size, placement_stored, placement_check = _HEADER.unpack_from(stored)
+    if magic != MAGIC:
+        raise CorruptDataError(f"{what} does not start with {MAGIC!r}")
+    if logical_size > _MAX_LOGICAL[kind] or placement_size > MAX_PLACEMENT_BYTES:
+        raise CorruptDataError(f"{what} claims {logical_size} + {placement_size} bytes, more than the format allows")
+    if len(stored) != _HEADER.size + logical_stored + placement_stored:
+        raise CorruptDataError(f"{what} has {len(stored)} bytes where its header says otherwise")
+    view = memoryview(stored)
+    middle = _HEADER.size + logical_stored
+    logical = decompress(view[_HEADER.size : middle], logical_size, what)
+    if content_id(logical) != object_id or not logical.startswith(kind.value):
+        raise CorruptDataError(f"{what} does not match its name")
+    placement = decompress(view[middle:], placement_size, what)
+    if content_id(placement)[:8] != placement_check:
+        raise CorruptDataError(f"the placements of {what} do not match their checksum")
+    return logical, placement

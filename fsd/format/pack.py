@@ -1,0 +1,114 @@
+"""Packs: chunks back to back, then a table of contents, then a footer.
+
+    chunks, each as it is or as one zstd frame
+    contents: per chunk  32 id, 4 stored length, 4 plain length     (40 bytes)
+    footer:  8 magic "fsdpack1", 4 number of chunks, 4 reserved (0), 8 bytes of chunks, 8 bytes of plaintext,
+             32 BLAKE3 of the contents and the footer up to here    (64 bytes)
+
+Numbers are little-endian. A chunk's offset and plain offset are the sums of the lengths before it. Readers of files
+need only placements; the contents serve widening, verify and gc.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from fsd.errors import CorruptDataError
+from fsd.format.compress import decompress
+from fsd.format.limits import MAX_CHUNK_BYTES, MAX_PACK_CHUNKS
+from fsd.ids import Buffer, content_id
+
+MAGIC = b"fsdpack1"
+
+_CHUNK = struct.Struct("<32sII")
+_FOOTER = struct.Struct("<8sIIQQ")
+_CHECK_BYTES = 32
+
+FOOTER_BYTES = _FOOTER.size + _CHECK_BYTES
+CONTENTS_CHUNK_BYTES = _CHUNK.size
+
+
+class PackedChunk(NamedTuple):
+    """A chunk as a pack's contents name it, in pack order."""
+
+    id: bytes
+    stored: int
+    """Bytes in the pack."""
+    length: int
+    """Bytes of plaintext."""
+
+
+class Footer(NamedTuple):
+    """The end of a pack."""
+
+    chunks: int
+    stored_bytes: int
+    """Where the contents start: the chunks' stored lengths summed up."""
+    plain_bytes: int
+
+    @property
+    def contents_bytes(self) -> int:
+        """Length of the table of contents, without the footer."""
+        return self.chunks * _CHUNK.size
+
+
+def encode_contents(chunks: Iterable[PackedChunk]) -> bytes:
+    """The table of contents and the footer: what follows the last chunk."""
+    listed = list(chunks)
+    table = b"".join(_CHUNK.pack(*chunk) for chunk in listed)
+    footer = _FOOTER.pack(
+        MAGIC, len(listed), 0, sum(chunk.stored for chunk in listed), sum(chunk.length for chunk in listed)
+    )
+    return table + footer + content_id(table + footer)
+
+
+def parse_footer(tail: bytes, pack_size: int, what: str) -> Footer:
+    """The footer at the end of `tail` (the pack's last bytes, FOOTER_BYTES or more). Raises CorruptDataError."""
+    if len(tail) < FOOTER_BYTES:
+        raise CorruptDataError(f"{what} is truncated: {pack_size} bytes")
+    magic, count, reserved, stored_bytes, plain_bytes = _FOOTER.unpack_from(tail, len(tail) - FOOTER_BYTES)
+    if magic != MAGIC or reserved != 0:
+        raise CorruptDataError(f"{what} does not end in a footer")
+    footer = Footer(count, stored_bytes, plain_bytes)
+    if count > MAX_PACK_CHUNKS or pack_size != stored_bytes + footer.contents_bytes + FOOTER_BYTES:
+        raise CorruptDataError(f"{what} has {pack_size} bytes where its footer says otherwise")
+    return footer
+
+
+def parse_contents(end: bytes, pack_size: int, what: str) -> list[PackedChunk]:
+    """The contents from `end`: the table of contents with the footer, exactly. Raises CorruptDataError."""
+    footer = parse_footer(end, pack_size, what)
+    if len(end) != footer.contents_bytes + FOOTER_BYTES:
+        raise CorruptDataError(f"the contents of {what} are incomplete")
+    if content_id(memoryview(end)[:-_CHECK_BYTES]) != end[-_CHECK_BYTES:]:
+        raise CorruptDataError(f"the contents of {what} do not match their checksum")
+    chunks = [PackedChunk(*row) for row in _CHUNK.iter_unpack(end[: footer.contents_bytes])]
+    _check_contents(chunks, footer, what)
+    return chunks
+
+
+def _check_contents(chunks: Sequence[PackedChunk], footer: Footer, what: str) -> None:
+    if any(chunk.stored > chunk.length or not 0 < chunk.length <= MAX_CHUNK_BYTES for chunk in chunks):
+        raise CorruptDataError(f"the contents of {what} name a chunk of impossible size")
+    if (
+        sum(chunk.stored for chunk in chunks) != footer.stored_bytes
+        or sum(chunk.length for chunk in chunks) != footer.plain_bytes
+    ):
+        raise CorruptDataError(f"the contents of {what} do not add up")
+
+
+def decode_chunk(chunk_id: bytes, stored: Buffer, length: int) -> Buffer:
+    """The chunk's plaintext, checked against its id; `stored` itself where it is not compressed.
+
+    Releases the GIL for most of its work. Raises CorruptDataError.
+    """
+    plain: Buffer = stored
+    if len(stored) != length:
+        if length > MAX_CHUNK_BYTES:
+            raise CorruptDataError(f"chunk {chunk_id.hex()} claims {length} bytes, more than the format allows")
+        plain = decompress(stored, length, f"chunk {chunk_id.hex()}")
+    if content_id(plain) != chunk_id:
+        raise CorruptDataError(f"chunk {chunk_id.hex()} does not match its hash")
+    return plain

@@ -1,0 +1,107 @@
+"""Recipes: the chunk lists of large files.
+
+Logical part (numbers little-endian; n pieces):
+
+    8   magic "fsdrecp1"       4  level (0: pieces are chunks; above: recipes one level lower)       4  n
+    32n ids                    8n lengths in bytes of the file
+
+Placement part at level 0: that of a page, for the n chunks in order.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from fsd.errors import CorruptDataError
+from fsd.format.columns import decode_column, encode_column
+from fsd.format.keys import ObjectKind
+from fsd.format.limits import MAX_LOGICAL_BYTES, MAX_RECIPE_LEVEL
+from fsd.format.model import PlacedChunk, Placement
+from fsd.format.placement import PlacementTable, encode_placements
+from fsd.ids import ID_BYTES
+
+MAGIC = ObjectKind.RECIPE.value
+
+_COUNTS = struct.Struct("<II")
+_PIECE_BYTES = ID_BYTES + 8
+HEADER_BYTES = len(MAGIC) + _COUNTS.size
+
+MAX_RECIPE_PIECES = (MAX_LOGICAL_BYTES - HEADER_BYTES) // _PIECE_BYTES
+
+
+def encode_recipe(
+    level: int, pieces: Sequence[tuple[bytes, int]], placements: Sequence[Placement] = ()
+) -> tuple[bytes, bytes]:
+    """The logical and the placement part; `placements` one a piece at level 0, none above."""
+    if not 0 < len(pieces) <= MAX_RECIPE_PIECES or level > MAX_RECIPE_LEVEL:
+        raise ValueError(f"a recipe of {len(pieces)} pieces at level {level}")
+    if len(placements) != (0 if level else len(pieces)):
+        raise ValueError("not one placement for each chunk of a recipe")
+    logical = b"".join(
+        (
+            MAGIC,
+            _COUNTS.pack(level, len(pieces)),
+            *[piece[0] for piece in pieces],
+            encode_column("Q", [piece[1] for piece in pieces]),
+        )
+    )
+    return logical, encode_placements(placements)
+
+
+class Recipe:
+    """A decoded recipe; pieces are addressed by position."""
+
+    __slots__ = ("_logical", "_placements", "level", "starts")
+
+    def __init__(self, logical: bytes, placement: bytes) -> None:
+        """Decode. Raises CorruptDataError."""
+        if len(logical) < HEADER_BYTES or not logical.startswith(MAGIC):
+            raise CorruptDataError("a recipe is truncated or without its magic")
+        self.level, count = _COUNTS.unpack_from(logical, len(MAGIC))
+        if self.level > MAX_RECIPE_LEVEL or not count or len(logical) != HEADER_BYTES + _PIECE_BYTES * count:
+            raise CorruptDataError("a recipe does not have the length or level that it says")
+        lengths = decode_column("Q", logical[HEADER_BYTES + ID_BYTES * count :])
+        if 0 in lengths:
+            raise CorruptDataError("a recipe has an empty piece")
+        self._logical = logical
+        self._placements = PlacementTable(placement)
+        if len(self._placements) != (0 if self.level else count):
+            raise CorruptDataError("a recipe has not one placement for each chunk")
+        self.starts: list[int] = list(accumulate(lengths, initial=0))
+        """Where each piece begins, in bytes from the recipe's own start, and after the last where it ends."""
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that it stands for."""
+        return self.starts[-1]
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what it occupies."""
+        return len(self._logical) + self._placements.memory_bytes + 40 * len(self.starts)
+
+    def find(self, offset: int) -> int:
+        """The position of the piece that holds the byte at `offset`."""
+        return bisect_right(self.starts, offset) - 1
+
+    def id(self, position: int) -> bytes:
+        """The id of the chunk or recipe at `position`."""
+        at = HEADER_BYTES + ID_BYTES * position
+        return self._logical[at : at + ID_BYTES]
+
+    def length(self, position: int) -> int:
+        """Bytes of the piece at `position`."""
+        return self.starts[position + 1] - self.starts[position]
+
+    def chunks(self, start: int, count: int) -> tuple[PlacedChunk, ...]:
+        """`count` chunks of a recipe of level 0, from position `start`."""
+        return tuple(
+            PlacedChunk(self.id(start + number), self.length(start + number), placement)
+            for number, placement in enumerate(self._placements.run(start, count))
+        )

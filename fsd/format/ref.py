@@ -1,0 +1,160 @@
+"""Refs: branches, tags and subsets, and the log segments that hold a long history.
+
+A ref is two lines of UTF-8: a JSON object, then the BLAKE3-256 of the first line (without its line end) in hex. It is
+the only object that is ever rewritten, by compare-and-swap, and so it carries its own history: its last moves, and the
+index of older, immutable segments.
+
+A *subset* ref maps commits to subsets: each move says for which commit (`source`) which subset object (`commit`) holds.
+The last move for a commit counts. `follow` names branches whose new commits get a subset by the same rule.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from fsd.errors import CorruptDataError
+from fsd.format.keys import ObjectKind
+from fsd.format.limits import MAX_REF_BYTES
+from fsd.ids import content_id, parse_id
+
+MAX_MOVES = 128
+"""A ref with more moves than this puts the older half into a segment."""
+
+MAX_SUMMARY_CHARACTERS = 120
+
+
+class RefKind(StrEnum):
+    """What a name stands for. The values are the format's."""
+
+    BRANCH = "branch"
+    TAG = "tag"
+    SUBSET = "subset"
+
+
+class Move(NamedTuple):
+    """One change of a ref."""
+
+    commit: bytes
+    """What it names since then: a commit, or of a subset ref the subset."""
+    time_us: int
+    summary: str = ""
+    """The first line of the commit's message, cut to MAX_SUMMARY_CHARACTERS."""
+    source: bytes | None = None
+    """Of a subset ref: the commit that the subset was taken from."""
+
+
+class SegmentInfo(NamedTuple):
+    """An older part of a history, in an object of its own."""
+
+    id: bytes
+    first_us: int
+    last_us: int
+    moves: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A branch, tag or subset with its history, oldest first."""
+
+    kind: RefKind
+    moves: tuple[Move, ...]
+    """The last moves; never empty."""
+    segments: tuple[SegmentInfo, ...] = ()
+    follow: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of a subset ref: rule by branch."""
+
+    @property
+    def target(self) -> bytes:
+        """The commit that a branch or tag names now."""
+        return self.moves[-1].commit
+
+    def subset_of(self, commit: bytes) -> bytes | None:
+        """Of a subset ref: the subset object for `commit`, as far as the last moves know."""
+        return next((move.commit for move in reversed(self.moves) if move.source == commit), None)
+
+    def moved(self, move: Move) -> Ref:
+        """This ref after one more move."""
+        return replace(self, moves=(*self.moves, move))
+
+    def overflow(self) -> tuple[Move, ...]:
+        """The moves that belong into a segment before this ref is written; () for most."""
+        return self.moves[: len(self.moves) // 2] if len(self.moves) > MAX_MOVES else ()
+
+    def with_segment(self, segment: bytes, moves: tuple[Move, ...]) -> Ref:
+        """This ref with its oldest moves, `moves`, in the segment of that id."""
+        info = SegmentInfo(segment, moves[0].time_us, moves[-1].time_us, len(moves))
+        return replace(self, moves=self.moves[len(moves) :], segments=(*self.segments, info))
+
+
+def encode_ref(ref: Ref) -> bytes:
+    """The bytes of a ref. Raises ValueError where it is too long."""
+    body: dict[str, Any] = {"kind": str(ref.kind), "moves": [_encode_move(move) for move in ref.moves]}
+    if ref.segments:
+        body["segments"] = [info._asdict() | {"id": info.id.hex()} for info in ref.segments]
+    if ref.follow:
+        body["follow"] = {branch: dict(rule) for branch, rule in ref.follow.items()}
+    line = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(line) > MAX_REF_BYTES - 2 * 33:
+        raise ValueError(f"a ref of {len(line)} bytes")
+    return line + b"\n" + content_id(line).hex().encode() + b"\n"
+
+
+def parse_ref(data: bytes, what: str) -> Ref:
+    """The ref. `what` names it in errors. Raises CorruptDataError."""
+    line, _, check = data.partition(b"\n")
+    if len(data) > MAX_REF_BYTES or check != content_id(line).hex().encode() + b"\n":
+        raise CorruptDataError(f"{what} does not match its checksum")
+    try:
+        body = json.loads(line)
+        ref = Ref(
+            kind=RefKind(body["kind"]),
+            moves=tuple(_parse_move(move) for move in body["moves"]),
+            segments=tuple(_parse_segment_info(info) for info in body.get("segments", ())),
+            follow={str(branch): dict(rule) for branch, rule in body.get("follow", {}).items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptDataError(f"{what} cannot be read: {error!r}") from error
+    if not ref.moves:
+        raise CorruptDataError(f"{what} names nothing")
+    return ref
+
+
+def encode_segment(moves: tuple[Move, ...]) -> bytes:
+    """The logical part of a log segment: the magic, then a JSON list of moves."""
+    text = json.dumps([_encode_move(move) for move in moves], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return ObjectKind.SEGMENT.value + text.encode()
+
+
+def parse_segment(logical: bytes) -> tuple[Move, ...]:
+    """The moves of a log segment, oldest first. Raises CorruptDataError."""
+    try:
+        return tuple(_parse_move(move) for move in json.loads(logical[len(ObjectKind.SEGMENT.value) :]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptDataError(f"a log segment cannot be read: {error!r}") from error
+
+
+def _encode_move(move: Move) -> dict[str, Any]:
+    body: dict[str, Any] = {"commit": move.commit.hex(), "time_us": move.time_us}
+    if move.summary:
+        body["summary"] = move.summary[:MAX_SUMMARY_CHARACTERS]
+    if move.source is not None:
+        body["source"] = move.source.hex()
+    return body
+
+
+def _parse_move(body: dict[str, Any]) -> Move:
+    source = body.get("source")
+    return Move(
+        parse_id(body["commit"]),
+        int(body["time_us"]),
+        str(body.get("summary", ""))[:MAX_SUMMARY_CHARACTERS],
+        None if source is None else parse_id(source),
+    )
+
+
+def _parse_segment_info(body: dict[str, Any]) -> SegmentInfo:
+    return SegmentInfo(parse_id(body["id"]), int(body["first_us"]), int(body["last_us"]), int(body["moves"]))

@@ -1,0 +1,102 @@
+"""Every bound on a wait, a queue, a cache and a retry: named here, configurable by this name, the reason beside it.
+
+(Sizes that belong to the format are not choices: they are in `fsd.format.limits`.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Durations in seconds, sizes in bytes."""
+
+    # --- store
+    store_threads: int = 32
+    """Calls into a store at once; each holds a thread while it waits for the network."""
+    store_timeout_s: float = 30.0
+    """One request. Long enough for 16 MiB over a bad link."""
+
+    # --- metadata in memory
+    page_memory_bytes: int = 48 * MIB
+    """Decoded pages kept. A million-file random epoch does not need them: the inode table holds what a read needs."""
+    open_trees: int = 64
+    """Tree roots kept decoded (about 150 bytes a page: 250 KB for 1.5 million files)."""
+    listing_read_ahead_pages: int = 8
+    """Pages of one listing fetched at once."""
+    refs_ttl_s: float = 2.0
+    """How old an answer about a branch, tag or repository may be. Twice this and a kernel entry's life is under 5 s."""
+
+    # --- fetching
+    fetch_requests: int = 16
+    """Ranged GETs in flight for reads and read-ahead."""
+    fetch_bytes: int = 128 * MIB
+    """Bytes in flight: asked for and not yet written to a mirror."""
+    range_bytes: int = 8 * MIB
+    """The longest coalesced GET: on a 2 Gbit/s link 8 MiB take as long as a 30 ms round trip."""
+    range_gap_bytes: int = 64 * KIB
+    """Unwanted bytes worth reading over rather than paying another request."""
+    window_min_bytes: int = 512 * KIB
+    window_max_bytes: int = 64 * MIB
+    """Read-ahead of one sequentially read file, doubled from the least to the most."""
+    widen_max_bytes: int = 8 * MIB
+    """How far a miss among recent misses of the same pack widens."""
+    read_deadline_s: float = 300.0
+    """One read(2). EIO kills a training job, waiting for ever kills a cluster."""
+    fetch_attempts: int = 3
+    """Tries for one range before the read fails; the last after `retry_max_s`."""
+    retry_min_s: float = 0.1
+    retry_max_s: float = 5.0
+
+    # --- cache on disk
+    cache_bytes: int = 50 * GIB
+    cache_low_water: float = 0.97
+    """Eviction goes down to this share of the size, so that it runs in batches."""
+    extent_bytes: int = 2 * MIB
+    """What is evicted at once: a hole is punched for each, and its last use is kept."""
+    flush_interval_s: float = 5.0
+    """How much fetching a power cut can cost."""
+    flush_bytes: int = 256 * MIB
+    open_mirrors: int = 512
+    """File descriptors kept open; also bounded by RLIMIT_NOFILE."""
+
+    # --- mount
+    read_states: int = 4096
+    """Files whose position and chunk list are remembered at once."""
+    inline_hash_bytes: int = 1 * MIB
+    """Hashed in the event loop; more goes to a thread."""
+    worker_threads: int = 8
+    """Threads that decompress, hash and touch the cache's disk."""
+    entry_timeout_s: float = 1.0
+    """How long the kernel may believe a name that can move: repositories, branches, tags."""
+    immutable_timeout_s: float = 30 * 86_400.0
+    """The same for what can never change."""
+    ready_timeout_s: float = 30.0
+    """`fsd mount` waits this long for the daemon."""
+    unmount_timeout_s: float = 30.0
+    kernel_read_ahead_bytes: int = 1 * MIB
+    """Written to the mount's bdi where we may (root): 1 MiB READs instead of 128 KiB."""
+    max_background: int = 512
+    """Asynchronous requests the kernel may have open; its default of 12 lets a dozen stalled reads block everybody."""
+
+    # --- publishing
+    publish_threads: int = 4
+    """Threads that read, chunk, hash and compress. The work is half waiting for memory: two a core."""
+    publish_queue_bytes: int = 64 * MIB
+    """Read and not yet packed."""
+    pack_bytes: int = 48 * MIB
+    """A pack of small files is closed at this size."""
+    own_pack_bytes: int = 8 * MIB
+    """A file this large gets a pack of its own."""
+    upload_tasks: int = 4
+    """Packs and pages being written at once."""
+    ref_attempts: int = 5
+    """Tries of a compare-and-swap that lost to somebody whose change does not conflict with ours."""
+
+
+DEFAULT_LIMITS = Limits()
