@@ -1,0 +1,87 @@
+"""Driving `fsd` from outside, as a user does: commands, mounts, and what the kernel says of their cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FSD = (sys.executable, "-m", "fsd_cli")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that has ended."""
+
+    seconds: float
+    peak_bytes: int
+    output: str
+
+
+def run(*arguments: str, store: Path | None = None) -> Finished:
+    """Run `fsd` with these arguments to its end. Raises CalledProcessError."""
+    command = [*FSD, *(["--store", str(store)] if store else []), *arguments]
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, output)
+    return Finished(seconds, usage.ru_maxrss * 1024, output)
+
+
+class Mount:
+    """A mounted store; `with` unmounts it."""
+
+    def __init__(self, store: Path, mountpoint: Path, cache: Path, *options: str) -> None:
+        mountpoint.mkdir(parents=True, exist_ok=True)
+        self.path = mountpoint
+        start = time.perf_counter()
+        run("mount", str(store), str(mountpoint), "--cache-dir", str(cache), *options)
+        self.ready_seconds = time.perf_counter() - start
+
+    def __enter__(self) -> Mount:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        run("umount", str(self.path))
+
+    def status(self) -> dict[str, Any]:
+        """What the daemon says of itself."""
+        status: dict[str, Any] = json.loads((self.path / ".fsd" / "status").read_text())
+        return status
+
+    def requests(self, kind: str) -> int:
+        """Requests of a kind that the kernel has made so far."""
+        return int(self.status()["requests"].get(kind, 0))
+
+    def peak_bytes(self) -> int:
+        """The daemon's peak resident memory."""
+        for line in Path(f"/proc/{self.status()['pid']}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("no VmHWM in /proc")
+
+
+def drop_caches() -> bool:
+    """Empty the kernel's caches of pages, names and inodes. False if we may not."""
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+    except OSError:
+        return False
+    return True
+
+
+def child_peak_bytes() -> int:
+    """Peak resident memory of any child that has ended."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
