@@ -7,14 +7,15 @@ What every store promises, held by `tests/contract`:
 - An object appears whole or not at all, and once a write has returned it survives a power cut. So does an object that
   a write met (`ObjectExistsError`): whoever lost a race may build on the winner's object.
 - Create-if-absent and compare-and-swap are the store's own primitives, never a check followed by a write.
-- A `Version` names one content of one key: it changes with every write, also of the same bytes. Callers only compare it.
+- A `Version` names one content of one key: each write gives another, also of equal bytes. Callers only compare it.
 - Each call makes one attempt, bounded by the store's request timeout. Whoever wants retries wraps the store.
 - Cancelling a call abandons it; a write then may or may not have happened, as a whole.
 - A store may be used from any number of tasks of one trio loop, and one place by any number of stores and processes.
 
-Errors: `ObjectNotFoundError`, `ObjectExistsError`, `VersionMismatchError`, and from `fsd.errors` `StoreUnreachableError`
-and `StorePermissionError`. Nothing else leaves a store, except `ValueError` for what only a mistake in fsd can ask: a
-malformed key, a negative range. (A malformed prefix is no mistake: nothing starts with it.)
+Errors: `ObjectNotFoundError`, `ObjectExistsError`, `VersionMismatchError`, and from `fsd.errors`
+`StoreUnreachableError` and `StorePermissionError`. Nothing else leaves a store, except `ValueError` for what only a
+mistake in fsd can ask: a malformed key, a negative range, an upload that goes on after it failed or was cancelled. (A
+malformed prefix is no mistake: nothing starts with it.)
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ class Store(Protocol):
         """Create the object or replace it, whichever version is there."""
 
     async def compare_and_swap(self, key: str, data: Buffer, expected: Version | None) -> Version:
-        """Replace the object if it still has version `expected` (None: if there is none). Raises VersionMismatchError."""
+        """Replace the object if it still has version `expected`; None creates it. Raises VersionMismatchError."""
 
     def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
         """Stream a new object, in bounded memory."""

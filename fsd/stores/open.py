@@ -1,0 +1,64 @@
+"""From what a user types to a store. The only place that knows which kinds of stores there are."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from fsd.errors import NotFoundError, UsageError, near_misses
+from fsd.limits import Limits
+from fsd.stores.base import Store
+from fsd.stores.local import LocalStore
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def local_path(url: str) -> Path | None:
+    """The folder that `url` names: a path, or a `file://` URL; None for a store elsewhere. Raises UsageError."""
+    match = _SCHEME.match(url)
+    if match is None:
+        if not url:
+            raise UsageError("the store's name is empty", hint="name a folder, or a URL such as file:///data/store")
+        return Path(os.path.abspath(url))
+    if match[1].lower() != "file":
+        return None
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise UsageError(
+            f"{url!r} names no folder of this machine", hint="write file:///absolute/path, or a plain path"
+        )
+    if parts.query or parts.fragment:
+        raise UsageError(f"{url!r} holds a '?' or '#'", hint="write it as %3F or %23, or give the plain path")
+    return Path(os.path.abspath(unquote(parts.path)))
+
+
+def open_store(url: str, limits: Limits) -> Store:
+    """The store at `url`: a folder's path (relative ones count from the working directory) or a URL.
+
+    Asks the place itself nothing, except that a folder must be there. Raises UsageError for a URL that is malformed or
+    of a kind this version does not have, NotFoundError where there is no such folder.
+    """
+    match = _SCHEME.match(url)
+    scheme = match[1].lower() if match else "file"
+    if scheme not in _SCHEMES:
+        known = ", ".join(f"{name}://" for name in sorted(_SCHEMES))
+        guess = near_misses(scheme, _SCHEMES)
+        raise UsageError(f"no stores of the kind {scheme}:// in this version; it has {known}", hint=guess)
+    return _SCHEMES[scheme](url, limits)
+
+
+def _open_local(url: str, limits: Limits) -> Store:
+    path = local_path(url)
+    assert path is not None
+    if not path.is_dir():
+        raise NotFoundError(f"there is no folder {path}", hint=f"make a store there with: fsd init {path}")
+    return LocalStore(path, limits)
+
+
+_SCHEMES: dict[str, Callable[[str, Limits], Store]] = {
+    "file": _open_local,
+}
+"""Opens a URL of each scheme. A new kind of store is a line here."""
