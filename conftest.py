@@ -1,0 +1,111 @@
+"""What all tests share: `async def` tests run on trio, with a deadline; an ERROR in the log fails a test.
+
+- `async def test_...` needs no marker. `@pytest.mark.timeout_s(5)` sets its deadline, `TIMEOUT_S` otherwise.
+  Hypothesis' `@given` works as well: each example is a run of its own.
+- A test that asks for `autojump_clock` runs in virtual time, which jumps ahead whenever every task sleeps. (It knows
+  nothing of threads: use it with stores in memory.)
+- A test that means an ERROR to be logged asks for `error_logs` and says itself which records there must be.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+import trio
+import trio.testing
+
+TIMEOUT_S = 60.0
+
+hypothesis.settings.register_profile(
+    "fsd",
+    # Time says little on a shared machine; the test's own deadline finds what hangs.
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+)
+hypothesis.settings.load_profile("fsd")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker."""
+    config.addinivalue_line("markers", "timeout_s(seconds): how long an async test may take")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run async tests."""
+    marker = pyfuncitem.get_closest_marker("timeout_s")
+    timeout_s = float(marker.args[0]) if marker else TIMEOUT_S
+    clock = next((value for value in pyfuncitem.funcargs.values() if isinstance(value, trio.testing.MockClock)), None)
+    if hasattr(pyfuncitem.obj, "hypothesis"):
+        inner = pyfuncitem.obj.hypothesis.inner_test
+        if inspect.iscoroutinefunction(inner):
+
+            @functools.wraps(inner)
+            def run_example(*positional: Any, **arguments: Any) -> None:
+                _run_async(functools.partial(inner, *positional, **arguments), timeout_s, clock)
+
+            pyfuncitem.obj.hypothesis.inner_test = run_example
+        return None
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    _run_async(functools.partial(pyfuncitem.obj, **arguments), timeout_s, clock)
+    return True
+
+
+def _run_async(test: Callable[[], Awaitable[None]], timeout_s: float, clock: trio.testing.MockClock | None) -> None:
+    async def main() -> None:
+        # In virtual time a deadline of the test's own would pass in no time.
+        with trio.fail_after(timeout_s if clock is None else float("inf")):
+            await test()
+
+    trio.run(main, clock=clock)
+
+
+@pytest.fixture
+def autojump_clock() -> trio.testing.MockClock:
+    """Virtual time, which jumps ahead when every task sleeps."""
+    return trio.testing.MockClock(autojump_threshold=0)
+
+
+class _Records(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def error_logs() -> Iterator[list[logging.LogRecord]]:
+    """The ERROR records of this test so far; whoever asks for them judges them."""
+    handler = _Records()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield handler.records
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def _no_unexpected_errors(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "error_logs" in request.fixturenames:
+        yield
+        return
+    handler = _Records()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+    if handler.records:
+        lines = "\n".join(f"{record.name}: {record.getMessage()}" for record in handler.records)
+        pytest.fail(f"unexpected ERROR in the log (ask for `error_logs` if it is meant):\n{lines}", pytrace=False)
