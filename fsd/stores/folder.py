@@ -30,6 +30,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fsd.ids import Buffer
+from fsd.limits import MIB
 from fsd.stores.base import Fetched, ObjectInfo, Version, is_key, is_segment
 
 TEMPORARY_FOLDER = ".tmp"
@@ -44,6 +45,12 @@ _TIME_STEP_NS = 1_000
 
 _KNOWN_FOLDERS = 65_536
 """Folders remembered as durable. Forgetting one costs an fsync."""
+
+_WRITE_BACK_BYTES = 8 * MIB
+"""The disk is set to work after this much of a long upload, so that the fsync at its end finds little to do."""
+
+_SYNC_BYTES = 256 * MIB
+"""And waited for after this much, so that this fsync ends within a request's deadline on a slow disk as well."""
 
 _NO_UNNAMED_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 """What open(2) with O_TMPFILE answers where there is no such thing."""
@@ -315,13 +322,24 @@ class NewFile:
         self._path = ""
         """Its temporary name, '' if it has none."""
         self._ended = False
+        self._size = 0
+        self._written_back = 0
+        self._synced = 0
 
     def write(self, *parts: Buffer) -> None:
         """Append."""
         with self._lock:
             self._open()
             for part in parts:
-                _write_fully(self._fd, part)
+                self._size += _write_fully(self._fd, part)
+            if self._size - self._written_back >= _WRITE_BACK_BYTES:
+                # Starts writing what is dirty, and waits for nothing.
+                length = self._size - self._written_back
+                os.posix_fadvise(self._fd, self._written_back, length, os.POSIX_FADV_DONTNEED)
+                self._written_back = self._size
+            if self._size - self._synced >= _SYNC_BYTES:
+                os.fdatasync(self._fd)
+                self._synced = self._size
 
     def finish(self, key: str) -> Version:
         """Give it its name, durably. Raises FileExistsError."""
@@ -397,7 +415,9 @@ def _read_fully(fd: int, start: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def _write_fully(fd: int, data: Buffer) -> None:
+def _write_fully(fd: int, data: Buffer) -> int:
     view = memoryview(data).cast("B")
+    size = len(view)
     while view:
         view = view[os.write(fd, view) :]
+    return size
