@@ -20,7 +20,6 @@ from collections.abc import Iterator
 import click
 
 from fsd.errors import FsdError
-
 from fsd_cli.text import one_line
 
 INTERRUPTED = 130

@@ -17,7 +17,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from fsd.errors import near_misses
-
 from fsd_cli.context import Invocation, global_options
 from fsd_cli.failures import exit_code_of, report
 
