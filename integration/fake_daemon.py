@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from fake_tree import FakeTree
 
 from fsd.errors import FsdError
 from fsd.fuse import adapter, interpose, session
 from fsd.limits import DEFAULT_LIMITS
+from integration.fake_tree import FakeTree
 
 
 class CountingOperations(adapter.Operations):

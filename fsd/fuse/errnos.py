@@ -20,6 +20,13 @@ from fsd.errors import (
     UnsupportedFormatError,
     UsageError,
 )
+from fsd.vfs.attributes import (
+    NoAttributeError,
+    NotDirectoryError,
+    NotFileError,
+    NotSymlinkError,
+    StaleInodeError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +48,11 @@ TABLE: dict[type[Exception], Translation] = {
     StorePermissionError: Translation(errno.EIO, logging.ERROR),
     CorruptDataError: Translation(errno.EIO, logging.ERROR),
     UnsupportedFormatError: Translation(errno.EIO, logging.ERROR),
+    NotDirectoryError: Translation(errno.ENOTDIR, logging.NOTSET),
+    NotFileError: Translation(errno.EISDIR, logging.NOTSET),
+    NotSymlinkError: Translation(errno.EINVAL, logging.NOTSET),
+    NoAttributeError: Translation(errno.ENODATA, logging.NOTSET),
+    StaleInodeError: Translation(errno.ESTALE, logging.NOTSET),
 }
 
 
