@@ -59,8 +59,8 @@ class ListedEntry(NamedTuple):
 class Listing(NamedTuple):
     """A run of a directory's entries, in order; one without entries ends the directory.
 
-    `entries` is lazy. Each entry that it has yielded counts as a lookup, so whoever finds that the kernel had no room for
-    it says so at once (`Vfs.refuse`). It is used up or dropped before anything is awaited.
+    `entries` is lazy. Each entry that it has yielded counts as a lookup, so whoever finds that the kernel had no room
+    for it says so at once (`Vfs.refuse`). It is used up or dropped before anything is awaited.
     """
 
     entries: Iterator[tuple[bytes, int, int, int, int, int]]
@@ -76,15 +76,15 @@ class FilesystemTotals(NamedTuple):
     files: int
 
 
-class NotADirectoryFsdError(FsdError):
+class NotDirectoryError(FsdError):
     """A directory was needed and something else is there."""
 
 
-class IsADirectoryFsdError(FsdError):
+class NotFileError(FsdError):
     """A file was needed and a directory is there."""
 
 
-class NotASymlinkError(FsdError):
+class NotSymlinkError(FsdError):
     """A symlink was needed and something else is there."""
 
 

@@ -1,8 +1,8 @@
 """The inodes of what lies in trees: a packed table, since the kernel may hold millions of them at once.
 
 A *number* is derived from a 32-byte key (the content's hash for files and symlinks, a hash of version and path for
-directories) and from the flavour, which stands in its two lowest bits. It is never trusted as a name: each row holds the
-whole key, and where two keys meet in one number the later one moves on to the next that is free.
+directories) and from the flavour, which stands in its two lowest bits. It is never trusted as a name: each row holds
+the whole key, and where two keys meet in one number the later one moves on to the next that is free.
 
 Invariants:
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Hashable
+from sys import getsizeof
 from typing import Generic, NamedTuple, TypeVar
 
 from fsd.ids import ID_BYTES
@@ -123,6 +124,11 @@ class _Shard:
         self.index = array("H", bytes(2 * _MIN_SLOTS))
         self.mask = _MIN_SLOTS - 1
 
+    @property
+    def memory_bytes(self) -> int:
+        """What its columns and its index occupy, with the room they have to grow."""
+        return sum(map(getsizeof, (self.inos, self.keys, self.values, self.seen, self.lookups, self.index)))
+
     def row(self, ino: int) -> int:
         """The row of a number, 0 if there is none."""
         index, inos, mask = self.index, self.inos, self.mask
@@ -192,6 +198,9 @@ class _Shard:
         for column in (inos, self.values, self.seen, self.lookups):
             column.pop()
         if last * 8 < self.mask and self.mask >= _MIN_SLOTS:
+            # An array does not shrink by itself when its last element is taken; a copy does.
+            self.inos, self.values = self.inos[:], self.values[:]
+            self.seen, self.lookups = self.seen[:], self.lookups[:]
             self.rebuild((self.mask + 1) // 2)
 
     def _empty_slot(self, hole: int) -> None:
@@ -224,10 +233,15 @@ class InodeTable:
     def __len__(self) -> int:
         return sum(len(shard.inos) - 1 for shard in self._shards)
 
-    def remember(self, key: bytes, flavour: int, value: int, page: int, position: int) -> int:
-        """Count one lookup of (key, flavour) and return its number. A page and a tree (`value` of a directory) are numbers.
+    @property
+    def memory_bytes(self) -> int:
+        """What the rows and their index occupy."""
+        return sum(shard.memory_bytes for shard in self._shards)
 
-        `value` is the size of a file or symlink and the tree of a directory.
+    def remember(self, key: bytes, flavour: int, value: int, page: int, position: int) -> int:
+        """Count one lookup of (key, flavour) and return its number.
+
+        `value` is the size of a file or symlink, and the number of the tree of a directory; `page` is a number too.
         """
         ino = int.from_bytes(key[:8], "little") >> 3 & self._mask | FIRST_TREE_INO | flavour
         if self._moved:

@@ -1,0 +1,130 @@
+"""Read-ahead policy: which reads of a file follow each other, and how far ahead of them to fetch.
+
+A *run* is a stretch of a file that somebody reads in order. The kernel's own read-ahead makes requests arrive slightly
+out of order, and several readers of one file cannot be told apart (there are no open files here, only inodes), so a
+file has a few runs and a read belongs to the one whose end it is near.
+
+- A lone read fetches nothing ahead. The second in a row does, and so does a first one at the start of the file, unless
+  it is as short as a random access.
+- The window doubles each time it moves, from `window_min_bytes` to `window_max_bytes`.
+- A reader that jumps away gives its window up. Only a file on which runs have been seen to alternate is taken to have
+  several readers; then a run gives up once it has been passed over for a while.
+
+Pure decisions: this knows no chunks, cache or tasks. Offsets and sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fsd.limits import Limits
+
+MAX_RUNS = 8
+"""Runs of one file told apart: the readers of a data loader, or the threads that fault in a model."""
+
+_BACKWARD_REQUESTS = 4
+_FORWARD_REQUESTS = 2
+"""By how many of its own sizes a request may come late or early and still belong to its run."""
+
+_MIN_EAGER_BYTES = 16 * 1024
+"""The kernel reads at least this much when a file is read from its start, and one page (4 KiB) for a random access."""
+
+
+class Span(NamedTuple):
+    """The bytes from `start` to before `end`."""
+
+    start: int
+    end: int
+
+
+class Run:
+    """Somebody's place in a file, and what was started on his behalf."""
+
+    __slots__ = ("ahead", "end", "last_read", "reads", "start", "started", "window")
+
+    def __init__(self, start: int, end: int, number: int) -> None:
+        self.start = start
+        self.end = end
+        """Where the reads so far end."""
+        self.reads = 1
+        self.last_read = number
+        """The number, among the file's reads, of its last one."""
+        self.window = 0
+        self.ahead = end
+        """Up to where fetching was started."""
+        self.started: list[tuple[int, Callable[[], None]]] = []
+        """Read-ahead under way: where it ends and how to cancel it."""
+
+    def collapse(self) -> None:
+        """Forget the window and cancel what nobody waits for."""
+        for _, cancel in self.started:
+            cancel()
+        self.started.clear()
+        self.window = 0
+        self.ahead = self.end
+
+
+class Runs:
+    """The runs of one file."""
+
+    __slots__ = ("_alternating", "_limits", "_reads", "_runs")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._runs: list[Run] = []
+        """The one used last comes first."""
+        self._reads = 0
+        self._alternating = False
+
+    def note(self, start: int, end: int) -> Run:
+        """Account for a read of the bytes from `start` to before `end`; returns the run that it belongs to."""
+        self._reads += 1
+        runs = self._runs
+        size = end - start
+        for place, run in enumerate(runs):
+            if run.end - _BACKWARD_REQUESTS * size <= start <= run.end + _FORWARD_REQUESTS * size:
+                run.reads += 1
+                run.last_read = self._reads
+                run.start = min(run.start, start)
+                run.end = max(run.end, end)
+                if place:
+                    self._alternating = True
+                    runs.insert(0, runs.pop(place))
+                self._give_up()
+                return run
+        run = Run(start, end, self._reads)
+        runs.insert(0, run)
+        if len(runs) > MAX_RUNS:
+            runs.pop().collapse()
+        self._give_up()
+        return run
+
+    def _give_up(self) -> None:
+        # One reader has left every run but the first. Several come round to each of theirs soon.
+        patience = 2 * len(self._runs) if self._alternating else 0
+        for run in self._runs[1:]:
+            if run.window and self._reads - run.last_read > patience:
+                run.collapse()
+
+    def read_ahead(self, run: Run, size: int) -> Span | None:
+        """What to start fetching for `run` now, in a file of `size` bytes; None for nothing.
+
+        The caller fetches it and adds how to cancel that to `run.started`.
+        """
+        if run.reads == 1 and (run.start > 0 or run.end - run.start < _MIN_EAGER_BYTES):
+            return None
+        while run.started and run.started[0][0] <= run.end:
+            del run.started[0]
+        ahead = max(run.ahead, run.end)
+        if ahead >= size or (run.window and ahead - run.end > run.window // 2):
+            return None
+        limits = self._limits
+        run.window = min(2 * run.window, limits.window_max_bytes) if run.window else limits.window_min_bytes
+        run.ahead = min(run.end + run.window, size)
+        return Span(ahead, run.ahead) if run.ahead > ahead else None
+
+    def collapse(self) -> None:
+        """Cancel everything: the file is no longer watched."""
+        for run in self._runs:
+            run.collapse()
