@@ -1,0 +1,128 @@
+"""The progress bar: when it is drawn, and how."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import deque
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+import trio
+
+from fsd_cli.progress import ProgressBar, draw, rate_of
+from fsd_cli.text import width
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+MEGABYTE = 1_000_000
+
+
+class Screen(io.TextIOWrapper):
+    """A stream that says it is a terminal, or not."""
+
+    def __init__(self, *, terminal: bool = True, encoding: str = "utf-8") -> None:
+        self.sink = io.BytesIO()
+        self.terminal = terminal
+        super().__init__(self.sink, encoding=encoding, write_through=True)
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def drawings(self) -> list[str]:
+        return self.sink.getvalue().decode(self.encoding).split("\r\x1b[K")[1:]
+
+
+def uncoloured(line: str) -> str:
+    return re.sub(r"\x1b\[[0-9]*m", "", line)
+
+
+def test_draw() -> None:
+    line = draw("publish", 61 * MEGABYTE, 100 * MEGABYTE, 13 * MEGABYTE, cells=100)
+    assert uncoloured(line) == (
+        "publish ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━  61%  61.0 MB of 100.0 MB  13.0 MB/s  3.0 s left"
+    )
+    assert (
+        draw("publish", 50, 100, 0, cells=60, plain=True) == "publish ##########----------  50%  50 B of 100 B  0 B/s"
+    )
+    assert draw("publish", 50, None, 7, cells=60) == "publish  50 B  7 B/s"
+    assert " 100%  0 B of 0 B" in draw("publish", 0, 0, 0, cells=60)
+
+
+@hypothesis.given(
+    st.integers(0, 10**15), st.none() | st.integers(0, 10**15), st.floats(0, 1e12), st.integers(1, 200), st.booleans()
+)
+def test_a_line_is_never_wider_than_the_terminal(
+    done: int, total: int | None, rate: float, cells: int, plain: bool
+) -> None:
+    line = uncoloured(draw("publish", done, total, rate, cells=cells, plain=plain))
+    assert width(line) <= cells
+    assert "\n" not in line
+
+
+def test_rate_of() -> None:
+    assert rate_of(deque([(0.0, 0)])) == 0
+    assert rate_of(deque([(1.0, 0), (1.0, 10)])) == 0
+    assert rate_of(deque([(1.0, 0), (3.0, 10)])) == 5
+
+
+async def test_what_is_over_within_a_second_draws_nothing() -> None:
+    screen = Screen()
+    async with ProgressBar("publish", stream=screen).ticking() as bar:
+        bar.expect(2 * MEGABYTE)
+        await trio.sleep(0.9)
+        bar.advance(2 * MEGABYTE)
+    assert screen.sink.getvalue() == b""
+
+
+async def test_it_is_drawn_at_most_ten_times_a_second_and_cleared() -> None:
+    screen = Screen()
+    async with ProgressBar("publish", stream=screen, cells=lambda: 80).ticking() as bar:
+        bar.expect(10_000)
+        for _ in range(10_000):
+            await trio.sleep(0.0003)
+            bar.advance(1)
+    drawings = screen.drawings()
+    assert 15 <= len(drawings) <= 22
+    assert drawings[-1] == "", "the last thing is an empty line"
+    assert "3.3 kB/s" in drawings[-2]
+
+
+async def test_a_stall_shows() -> None:
+    screen = Screen()
+    async with ProgressBar("publish", stream=screen, cells=lambda: 80).ticking() as bar:
+        bar.expect(100)
+        await trio.sleep(1.5)
+        bar.advance(50)
+        await trio.sleep(20)
+    assert " 0 B/s" in screen.drawings()[-2]
+
+
+async def test_nothing_is_drawn_where_nobody_looks() -> None:
+    screen = Screen(terminal=False)
+    async with ProgressBar("publish", stream=screen).ticking() as bar:
+        bar.expect(100)
+        await trio.sleep(5)
+        bar.advance(100)
+    assert screen.sink.getvalue() == b""
+
+
+async def test_a_terminal_without_unicode_gets_ascii() -> None:
+    screen = Screen(encoding="latin-1")
+    async with ProgressBar("publish", stream=screen, cells=lambda: 80).ticking() as bar:
+        bar.expect(100)
+        await trio.sleep(2)
+        bar.advance(50)
+        await trio.sleep(1)
+    assert "######" in screen.drawings()[-2]
+
+
+async def test_an_exception_passes_and_the_line_is_cleared() -> None:
+    screen = Screen()
+    with pytest.RaisesGroup(ValueError):
+        async with ProgressBar("publish", stream=screen, cells=lambda: 80).ticking() as bar:
+            bar.expect(100)
+            await trio.sleep(2)
+            raise ValueError
+    assert screen.drawings()[-1] == ""
