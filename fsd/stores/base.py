@@ -145,7 +145,9 @@ class Store(Protocol):
         """Stream a new object, in bounded memory."""
 
     def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
-        """Objects whose key starts with the string `prefix` (not only at a `/`), in key order (by bytes)."""
+        """Objects whose key starts with the string `prefix` (not only at a `/`), in key order (by bytes).
+
+        May be left at any point, with nothing to close. What is written or deleted meanwhile may be shown or not."""
 
     async def stat(self, key: str) -> ObjectInfo:
         """What a listing would say of one object."""

@@ -13,10 +13,9 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -38,6 +37,7 @@ from fsd.stores.base import (
     check_range,
 )
 from fsd.stores.folder import Folder, NewFile, RootGoneError
+from fsd.stores.listing import Listing
 
 _T = TypeVar("_T")
 
@@ -135,14 +135,11 @@ class LocalStore:
         finally:
             await upload.close()
 
-    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+    def list(self, prefix: str, *, start_after: str = "") -> Listing:
         """Holds the names of the directories on the path to where it is, and nothing else of the store."""
         walk = self._folder.walk(prefix, start_after)
-        count = _FIRST_LISTED
-        while batch := await self._call("list", f"{prefix}*", partial(_take, walk, count)):
-            for info in batch:
-                yield info
-            count = _LISTED_AT_ONCE
+        counts = chain([_FIRST_LISTED], repeat(_LISTED_AT_ONCE))
+        return Listing(lambda: self._call("list", f"{prefix}*", lambda: tuple(islice(walk, next(counts)))))
 
     async def stat(self, key: str) -> ObjectInfo:
         """What a listing would say of it."""
@@ -252,10 +249,6 @@ class _LocalUpload:
     def _check_usable(self) -> None:
         if not self._usable:
             raise ValueError(f"the upload of {self._key} has ended")
-
-
-def _take(walk: Iterator[ObjectInfo], count: int) -> tuple[ObjectInfo, ...]:
-    return tuple(islice(walk, count))
 
 
 def create_local_root(path: Path) -> None:

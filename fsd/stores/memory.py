@@ -7,7 +7,7 @@ while it acts, so that it happens at one moment, and cancelling it means that it
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -26,6 +26,10 @@ from fsd.stores.base import (
     check_key,
     check_range,
 )
+from fsd.stores.listing import Listing
+
+_LISTED_AT_ONCE = 64
+"""Few, so that tests see a listing go on while the store changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +97,25 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         yield _MemoryUpload(self, key)
 
-    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+    def list(self, prefix: str, *, start_after: str = "") -> Listing:
         """Shows what is there when it gets to it."""
-        await trio.lowlevel.checkpoint()
-        position = max(bisect_left(self._keys, prefix), bisect_right(self._keys, start_after))
-        while position < len(self._keys) and (key := self._keys[position]).startswith(prefix):
-            found = self._objects[key]
-            yield ObjectInfo(key, len(found.data), found.version, found.modified_us)
+        last = start_after
+
+        async def next_batch() -> Sequence[ObjectInfo]:
+            nonlocal last
             await trio.lowlevel.checkpoint()
-            position = bisect_right(self._keys, key)
+            start = max(bisect_left(self._keys, prefix), bisect_right(self._keys, last))
+            keys = self._keys[start : start + _LISTED_AT_ONCE]
+            batch = [self._info(key) for key in keys if key.startswith(prefix)]
+            last = batch[-1].key if batch else last
+            return batch
+
+        return Listing(next_batch)
 
     async def stat(self, key: str) -> ObjectInfo:
         """What a listing would say of it."""
-        found = await self._object(key)
-        return ObjectInfo(key, len(found.data), found.version, found.modified_us)
+        await self._object(key)
+        return self._info(key)
 
     async def delete(self, key: str, expected: Version | None = None) -> None:
         """Remove it."""
@@ -129,6 +138,10 @@ class MemoryStore:
             return self._objects[key]
         except KeyError:
             raise ObjectNotFoundError(key, self.url) from None
+
+    def _info(self, key: str) -> ObjectInfo:
+        found = self._objects[key]
+        return ObjectInfo(key, len(found.data), found.version, found.modified_us)
 
     def _compare_nowait(self, key: str, expected: Version | None) -> None:
         found = self._objects.get(key)

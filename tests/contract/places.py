@@ -1,0 +1,48 @@
+"""The implementations that the contract is held against: places where stores can be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsd.limits import Limits
+from fsd.stores.base import Store
+from fsd.stores.local import LocalStore
+from fsd.stores.memory import MemoryStore
+from tests.faulty import FaultyStore
+
+LIMITS = Limits(store_timeout_s=20.0, store_threads=8)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a store can be opened any number of times."""
+
+    open: Callable[[], Store]
+
+
+def _memory(_: Path) -> Place:
+    store = MemoryStore()
+    return Place(lambda: store)
+
+
+def _local(folder: Path) -> Place:
+    return Place(lambda: LocalStore(folder, LIMITS))
+
+
+def _local_named(folder: Path) -> Place:
+    return Place(lambda: LocalStore(folder, LIMITS, unnamed_files=False))
+
+
+def _faulty(folder: Path) -> Place:
+    return Place(lambda: FaultyStore(LocalStore(folder, LIMITS)))
+
+
+PLACES: dict[str, Callable[[Path], Place]] = {
+    "memory": _memory,
+    "local": _local,
+    "local-named": _local_named,
+    "faulty": _faulty,
+}
+"""By the name that the tests show. A new implementation is a line here."""
