@@ -1,0 +1,42 @@
+"""Many calls at once, a bounded number of tasks, one error."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+import trio
+
+from fsd.errors import FsdError
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+async def gather(
+    function: Callable[[Argument], Awaitable[Result]], arguments: Iterable[Argument], *, tasks: int
+) -> list[Result]:
+    """The results of `function` for each of `arguments`, in their order, computed by at most `tasks` tasks.
+
+    The first FsdError cancels the rest and is raised as it is, not in a group; anything else is a mistake in fsd and
+    comes out of the nursery as such.
+    """
+    waiting = enumerate(arguments)
+    results: dict[int, Result] = {}
+    errors: list[FsdError] = []
+
+    async def work() -> None:
+        for position, argument in waiting:
+            try:
+                results[position] = await function(argument)
+            except FsdError as error:
+                errors.append(error)
+                nursery.cancel_scope.cancel()
+                return
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(tasks):
+            nursery.start_soon(work)
+    if errors:
+        raise errors[0]
+    return [results[position] for position in range(len(results))]
