@@ -1,0 +1,118 @@
+"""Real mounts for tests, none of which outlives its test.
+
+A test that leaves a mount behind, crashes or kills a daemon still gets it cleared: whatever is mounted below a test's
+temporary folder is taken away lazily afterwards, and below the whole session's folder before and after everything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fsd.daemon import mounts
+
+REPOSITORY = Path(__file__).parents[1]
+START_TIMEOUT_S = 20.0
+
+
+def sweep(folder: Path) -> list[str]:
+    """Take away every mount below `folder`, newest first; returns where they were."""
+    prefix = os.path.realpath(folder) + "/"
+    left = [mount.mountpoint for mount in mounts.list_mounts() if mount.mountpoint.startswith(prefix)]
+    for mountpoint in reversed(left):
+        mounts.unmount(mountpoint, lazy=True)
+    return left
+
+
+class FakeMount:
+    """A daemon of `fake_daemon.py` and the mount that it serves."""
+
+    def __init__(self, path: Path, settings: dict[str, Any], *, wrapper: tuple[str, ...] = ()) -> None:
+        self.path = path
+        self.log = path.with_name(path.name + ".log")
+        command = [*wrapper, sys.executable, "-m", "integration.fake_daemon", str(path), json.dumps(settings)]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
+        self.greeting = self._answer()
+
+    def counts(self) -> dict[str, int]:
+        """What the daemon was asked since the last call."""
+        return self._ask("counts")
+
+    def peek(self) -> dict[str, int]:
+        """The same, without starting anew."""
+        return self._ask("peek")
+
+    def release(self) -> None:
+        """Let stalled reads go."""
+        self._ask("release")
+
+    def wait(self) -> int:
+        """The daemon's exit code, once it has ended by itself."""
+        return self.process.wait(START_TIMEOUT_S)
+
+    def close(self) -> None:
+        """End the daemon if it still runs."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(5)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+    def _ask(self, command: str) -> dict[str, int]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(command.encode() + b"\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the daemon ended:\n{self.log.read_text()}"
+        answer = json.loads(line)
+        assert isinstance(answer, dict)
+        return answer
+
+
+FakeMounts = Callable[..., FakeMount]
+
+
+@pytest.fixture
+def fake_mount(tmp_path: Path) -> Iterator[FakeMounts]:
+    """Mounts a fake tree: `fake_mount(files=10, interposed=False, …)`, settings as in `fake_daemon.py`."""
+    made: list[FakeMount] = []
+
+    def mount(*, path: Path | None = None, wrapper: tuple[str, ...] = (), **settings: Any) -> FakeMount:
+        path = path or tmp_path / f"mount{len(made)}"
+        path.mkdir(exist_ok=True)
+        made.append(FakeMount(path, settings, wrapper=wrapper))
+        return made[-1]
+
+    yield mount
+    for daemon in made:
+        daemon.close()
+    sweep(tmp_path)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_mounts_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Earlier sessions may have been killed; ours may not leave anything."""
+    sweep(tmp_path_factory.getbasetemp().parent)
+    yield
+    left = sweep(tmp_path_factory.getbasetemp())
+    assert left == [], f"mounts were left behind: {left}"
