@@ -25,7 +25,10 @@ def local_path(url: str) -> Path | None:
         return Path(os.path.abspath(url))
     if match[1].lower() != "file":
         return None
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"{url!r} is no URL: {error}", hint="write file:///absolute/path, or a plain path") from None
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise UsageError(
             f"{url!r} names no folder of this machine", hint="write file:///absolute/path, or a plain path"

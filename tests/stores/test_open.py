@@ -1,0 +1,74 @@
+"""From what a user types to a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fsd.errors import NotFoundError, UsageError
+from fsd.limits import DEFAULT_LIMITS
+from fsd.stores.local import LocalStore
+from fsd.stores.open import local_path, open_store
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("/data/store", "/data/store"),
+        ("/data/store/", "/data/store"),
+        ("/data/../store", "/store"),
+        ("file:///data/store", "/data/store"),
+        ("FILE:///data/store/", "/data/store"),
+        ("file://localhost/data/store", "/data/store"),
+        ("file:///data/my%20store%3F", "/data/my store?"),
+        ("/data/my store?#%20", "/data/my store?#%20"),
+    ],
+)
+def test_names_of_a_folder(url: str, path: str) -> None:
+    assert local_path(url) == Path(path)
+
+
+def test_a_relative_path_counts_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert local_path("store") == tmp_path / "store"
+    assert local_path("./a:b") == tmp_path / "a:b"
+
+
+@pytest.mark.parametrize("url", ["gs://bucket/prefix", "s3://bucket", "https://host/store", "http://[broken"])
+def test_what_is_elsewhere_is_no_folder(url: str) -> None:
+    assert local_path(url) is None
+
+
+def test_folders_open(tmp_path: Path) -> None:
+    folder = tmp_path / "my store?"
+    folder.mkdir()
+    store = open_store(str(folder), DEFAULT_LIMITS)
+    assert isinstance(store, LocalStore)
+    assert store.url == f"file://{tmp_path}/my%20store%3F"
+    assert isinstance(open_store(store.url, DEFAULT_LIMITS), LocalStore)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "empty"),
+        ("gs://bucket/prefix", r"no stores of the kind gs:// in this version; it has file://"),
+        ("flie:///data", "did you mean 'file'"),
+        ("file://host/data", "names no folder of this machine"),
+        ("file://data", "names no folder of this machine"),
+        ("file://[x/", "is no URL"),
+        ("file:///data?x=1", r"holds a '\?' or '#'"),
+    ],
+)
+def test_names_of_no_store(url: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_store(url, DEFAULT_LIMITS)
+
+
+def test_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=f"fsd init {tmp_path}/missing"):
+        open_store(str(tmp_path / "missing"), DEFAULT_LIMITS)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotFoundError):
+        open_store(str(tmp_path / "file"), DEFAULT_LIMITS)
