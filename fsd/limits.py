@@ -27,14 +27,18 @@ class Limits:
     """Decoded pages kept. A million-file random epoch does not need them: the inode table holds what a read needs."""
     open_trees: int = 64
     """Tree roots kept decoded (about 150 bytes a page: 250 KB for 1.5 million files)."""
-    listing_read_ahead_pages: int = 8
-    """Pages of one listing fetched at once."""
+    listing_read_ahead_pages: int = 32
+    """Pages of one long listing fetched at once: 5 MiB. A 30 ms round trip is then a tenth of the time to show them."""
     refs_ttl_s: float = 2.0
     """How old an answer about a branch, tag or repository may be. Twice this and a kernel entry's life is under 5 s."""
 
     # --- fetching
-    fetch_requests: int = 16
-    """Ranged GETs in flight for reads and read-ahead."""
+    fetch_requests: int = 64
+    """Ranged GETs in flight for reads and read-ahead: 64 readers of small files each have theirs."""
+    fetch_ahead_requests: int = 16
+    """Of these, for read-ahead: the rest is kept for readers."""
+    fetch_slow_s: float = 2.0
+    """A GET in flight for longer does not count against `fetch_requests` any more (up to as many again)."""
     fetch_bytes: int = 128 * MIB
     """Bytes in flight: asked for and not yet written to a mirror."""
     range_bytes: int = 8 * MIB
@@ -68,6 +72,8 @@ class Limits:
     # --- mount
     read_states: int = 4096
     """Files whose position and chunk list are remembered at once."""
+    read_pieces: int = 65_536
+    """Chunks in all of those lists: about 400 bytes each. Recipes count among the decoded pages instead."""
     inline_hash_bytes: int = 1 * MIB
     """Hashed in the event loop; more goes to a thread."""
     worker_threads: int = 8

@@ -5,13 +5,11 @@ Signature only so far."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from fsd.format.index import Totals
-from fsd.format.limits import MAX_LOGICAL_BYTES
 from fsd.format.model import Entry, entry_key
-from fsd.repo.objects import Objects, ObjectWriter
+from fsd.repo.objects import ObjectWriter
 from fsd.repo.tree import Tree
 
 

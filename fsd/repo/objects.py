@@ -63,147 +63,6 @@ class StoreLoader:
         """Nothing is kept here."""
 
 
-Value = TypeVar("Value")
-
-
-class _Kept(Generic[Value]):
-    """Decoded objects by id, least recently used out first. `capacity` and weights share a unit."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.weight = 0
-        self._values: OrderedDict[bytes, tuple[Value, int]] = OrderedDict()
-
-    def get(self, object_id: bytes) -> Value | None:
-        found = self._values.get(object_id)
-        if found is None:
-            return None
-        self._values.move_to_end(object_id)
-        return found[0]
-
-    def put(self, object_id: bytes, value: Value, weight: int) -> None:
-        self.weight += weight - self._values.get(object_id, (value, 0))[1]
-        self._values[object_id] = (value, weight)
-        self._values.move_to_end(object_id)
-        while self.weight > self.capacity and len(self._values) > 1:
-            self.weight -= self._values.popitem(last=False)[1][1]
-
-
-class _Flight:
-    """One load that several tasks wait for."""
-
-    def __init__(self) -> None:
-        self.landed = trio.Event()
-        self.error: FsdError | None = None
-
-
-class Objects:
-    """Verified, decoded objects. For the tasks of one trio loop.
-
-    All that is returned is immutable and may be kept for as long as it is wanted. Each call raises CorruptDataError
-    for an object that is bad also on a second look, MissingObjectError (a CorruptDataError) for one that is not there,
-    and what a store raises.
-    """
-
-    def __init__(self, loader: ObjectLoader, limits: Limits, *, where: str = "the store") -> None:
-        self._loader = loader
-        self._where = where
-        self._pages: _Kept[Page] = _Kept(limits.page_memory_bytes)
-        # Indexes and recipes are few beside pages, yet each can hold a megabyte: a share of their own keeps a scan
-        # over pages from throwing out the index that leads to them.
-        self._indexes: _Kept[Index] = _Kept(limits.page_memory_bytes // 4)
-        self._recipes: _Kept[Recipe] = _Kept(limits.page_memory_bytes // 4)
-        self._commits: _Kept[CommitObject] = _Kept(limits.open_trees)
-        self._flights: dict[tuple[ObjectKind, bytes], _Flight] = {}
-
-    def page_nowait(self, page: bytes) -> Page | None:
-        """The page, if it is in memory."""
-        return self._pages.get(page)
-
-    def index_nowait(self, index: bytes) -> Index | None:
-        """The index, if it is in memory."""
-        return self._indexes.get(index)
-
-    def recipe_nowait(self, recipe: bytes) -> Recipe | None:
-        """The recipe, if it is in memory."""
-        return self._recipes.get(recipe)
-
-    def commit_nowait(self, commit: bytes) -> CommitObject | None:
-        """The commit, if it is in memory."""
-        return self._commits.get(commit)
-
-    async def page(self, page: bytes) -> Page:
-        """A page."""
-        return self._pages.get(page) or await self._fetch(ObjectKind.PAGE, page, self._pages, _decode_page)
-
-    async def index(self, index: bytes) -> Index:
-        """An index that is not a root."""
-        return self._indexes.get(index) or await self._fetch(ObjectKind.INDEX, index, self._indexes, _decode_index)
-
-    async def recipe(self, recipe: bytes) -> Recipe:
-        """A recipe."""
-        return self._recipes.get(recipe) or await self._fetch(ObjectKind.RECIPE, recipe, self._recipes, _decode_recipe)
-
-    async def commit(self, commit: bytes) -> CommitObject:
-        """A commit or subset: its header, and the root of its tree."""
-        return self._commits.get(commit) or await self._fetch(ObjectKind.COMMIT, commit, self._commits, _decode_commit)
-
-    async def segment(self, segment: bytes) -> tuple[Move, ...]:
-        """The moves in a log segment, oldest first. Not kept: histories are read once."""
-        return (await self._load(ObjectKind.SEGMENT, segment, _decode_segment))[0]
-
-    async def _fetch(self, kind: ObjectKind, object_id: bytes, kept: _Kept[Value], decode: _Decode[Value]) -> Value:
-        """Load into `kept` unless somebody is at it already; then wait for them, and share their error.
-
-        The first to come leads: it loads in its own task. If it is cancelled, one of those who wait leads instead.
-        """
-        key = (kind, object_id)
-        while (flight := self._flights.get(key)) is not None:
-            await flight.landed.wait()
-            if flight.error is not None:
-                raise flight.error
-            if (value := kept.get(object_id)) is not None:
-                return value
-        flight = self._flights[key] = _Flight()
-        try:
-            value, weight = await self._load(kind, object_id, decode)
-            kept.put(object_id, value, weight)
-            return value
-        except FsdError as error:
-            flight.error = error
-            raise
-        finally:
-            del self._flights[key]
-            flight.landed.set()
-
-    async def _load(self, kind: ObjectKind, object_id: bytes, decode: _Decode[Value]) -> tuple[Value, int]:
-        """The decoded object and its weight. A bad object is asked for once more, past the loader's own cache."""
-        try:
-            return decode(object_id, await self._stored(kind, object_id))
-        except MissingObjectError:
-            raise
-        except CorruptDataError:
-            await self._loader.forget(kind, object_id)
-        try:
-            return decode(object_id, await self._stored(kind, object_id))
-        except MissingObjectError:
-            raise
-        except CorruptDataError as error:
-            raise CorruptDataError(
-                f"{kind.name.lower()} {object_id.hex()} in {self._where} is bad: {error.message}"
-            ) from error
-
-    async def _stored(self, kind: ObjectKind, object_id: bytes) -> bytes:
-        try:
-            return await self._loader.load(kind, object_id)
-        except ObjectNotFoundError as error:
-            raise MissingObjectError(kind, object_id, self._where) from error
-
-
-_Decode = Callable[[bytes, bytes], tuple[Value, int]]
-"""From an id and the stored bytes to the value and its weight: bytes, but 1 for a commit."""
-
-
 def _decode_page(object_id: bytes, stored: bytes) -> tuple[Page, int]:
     page = Page(*unseal(ObjectKind.PAGE, object_id, stored))
     return page, page.memory_bytes
@@ -228,6 +87,152 @@ def _decode_commit(object_id: bytes, stored: bytes) -> tuple[CommitObject, int]:
 def _decode_segment(object_id: bytes, stored: bytes) -> tuple[tuple[Move, ...], int]:
     logical, _ = unseal(ObjectKind.SEGMENT, object_id, stored)
     return parse_segment(logical), 1
+
+
+Value = TypeVar("Value")
+
+_Decode = Callable[[bytes, bytes], tuple[Value, int]]
+"""From an id and the stored bytes to the value and its weight: bytes, but 1 for a commit."""
+
+
+class _Kept(Generic[Value]):
+    """Decoded objects of one kind by id, least recently used out first. `capacity` and weights share a unit."""
+
+    def __init__(self, kind: ObjectKind, decode: _Decode[Value], capacity: int) -> None:
+        self.kind = kind
+        self.decode = decode
+        self.flights: dict[bytes, _Flight] = {}
+        self._capacity = capacity
+        self._weight = 0
+        self._values: OrderedDict[bytes, tuple[Value, int]] = OrderedDict()
+
+    def get(self, object_id: bytes) -> Value | None:
+        found = self._values.get(object_id)
+        if found is None:
+            return None
+        self._values.move_to_end(object_id)
+        return found[0]
+
+    def put(self, object_id: bytes, value: Value, weight: int) -> None:
+        self._values[object_id] = (value, weight)
+        self._weight += weight
+        while self._weight > self._capacity and len(self._values) > 1:
+            self._weight -= self._values.popitem(last=False)[1][1]
+
+
+class _Flight:
+    """One load that several tasks wait for."""
+
+    def __init__(self) -> None:
+        self.landed = trio.Event()
+        self.error: FsdError | None = None
+
+
+class Objects:
+    """Verified, decoded objects. For the tasks of one trio loop.
+
+    All that is returned is immutable and may be kept for as long as it is wanted. Each call raises CorruptDataError
+    for an object that is bad also on a second look, MissingObjectError (a CorruptDataError) for one that is not there,
+    and what a store raises.
+    """
+
+    def __init__(self, loader: ObjectLoader, limits: Limits, *, where: str = "the store") -> None:
+        self._loader = loader
+        self._where = where
+        self._pages = _Kept(ObjectKind.PAGE, _decode_page, limits.page_memory_bytes)
+        # Indexes and recipes are few beside pages, yet each can hold a megabyte: a share of their own keeps a scan
+        # over pages from throwing out the index that leads to them.
+        self._indexes = _Kept(ObjectKind.INDEX, _decode_index, limits.page_memory_bytes // 4)
+        self._recipes = _Kept(ObjectKind.RECIPE, _decode_recipe, limits.page_memory_bytes // 4)
+        self._commits = _Kept(ObjectKind.COMMIT, _decode_commit, limits.open_trees)
+
+    def page_nowait(self, page: bytes) -> Page | None:
+        """The page, if it is in memory."""
+        return self._pages.get(page)
+
+    def index_nowait(self, index: bytes) -> Index | None:
+        """The index, if it is in memory."""
+        return self._indexes.get(index)
+
+    def recipe_nowait(self, recipe: bytes) -> Recipe | None:
+        """The recipe, if it is in memory."""
+        return self._recipes.get(recipe)
+
+    def commit_nowait(self, commit: bytes) -> CommitObject | None:
+        """The commit, if it is in memory."""
+        return self._commits.get(commit)
+
+    async def page(self, page: bytes) -> Page:
+        """A page."""
+        return await self._get(self._pages, page)
+
+    async def index(self, index: bytes) -> Index:
+        """An index that is not a root."""
+        return await self._get(self._indexes, index)
+
+    async def recipe(self, recipe: bytes) -> Recipe:
+        """A recipe."""
+        return await self._get(self._recipes, recipe)
+
+    async def commit(self, commit: bytes) -> CommitObject:
+        """A commit or subset: its header, and the root of its tree."""
+        return await self._get(self._commits, commit)
+
+    async def segment(self, segment: bytes) -> tuple[Move, ...]:
+        """The moves in a log segment, oldest first. Not kept: histories are read once."""
+        return (await self._load(ObjectKind.SEGMENT, segment, _decode_segment))[0]
+
+    async def _get(self, kept: _Kept[Value], object_id: bytes) -> Value:
+        """From memory, or load it unless somebody is at it already; then wait for them, and share their error.
+
+        The first to come leads: it loads in its own task. If it is cancelled, one of those who wait leads instead.
+        """
+        while True:
+            value = kept.get(object_id)
+            if value is not None:
+                return value
+            flight = kept.flights.get(object_id)
+            if flight is None:
+                return await self._lead(kept, object_id)
+            await flight.landed.wait()
+            if flight.error is not None:
+                raise flight.error
+
+    async def _lead(self, kept: _Kept[Value], object_id: bytes) -> Value:
+        flight = kept.flights[object_id] = _Flight()
+        try:
+            value, weight = await self._load(kept.kind, object_id, kept.decode)
+            kept.put(object_id, value, weight)
+            return value
+        except FsdError as error:
+            flight.error = error
+            raise
+        finally:
+            del kept.flights[object_id]
+            flight.landed.set()
+
+    async def _load(self, kind: ObjectKind, object_id: bytes, decode: _Decode[Value]) -> tuple[Value, int]:
+        """The decoded object and its weight. A bad object is asked for once more, past the loader's own cache."""
+        try:
+            return decode(object_id, await self._stored(kind, object_id))
+        except MissingObjectError:
+            raise
+        except CorruptDataError:
+            await self._loader.forget(kind, object_id)
+        try:
+            return decode(object_id, await self._stored(kind, object_id))
+        except MissingObjectError:
+            raise
+        except CorruptDataError as error:
+            raise CorruptDataError(
+                f"{kind.name.lower()} {object_id.hex()} in {self._where} is bad: {error.message}"
+            ) from error
+
+    async def _stored(self, kind: ObjectKind, object_id: bytes) -> bytes:
+        try:
+            return await self._loader.load(kind, object_id)
+        except ObjectNotFoundError as error:
+            raise MissingObjectError(kind, object_id, self._where) from error
 
 
 class ObjectWriter:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from fsd.format.keys import pack_key
-from fsd.format.pack import FOOTER_BYTES, PackedChunk, parse_contents, parse_footer
+from fsd.format.pack import FOOTER_BYTES, Contents, parse_contents, parse_footer
 from fsd.stores.base import Store
 
 TAIL_BYTES = 64 * 1024
@@ -25,7 +25,7 @@ class PackSource(Protocol):
         Raises ObjectNotFoundError for a pack that is gone, and what else a store raises.
         """
 
-    async def contents(self, pack: bytes) -> list[PackedChunk]:
+    async def contents(self, pack: bytes) -> Contents:
         """All chunks of the pack, in pack order. Raises also CorruptDataError."""
 
 
@@ -39,7 +39,7 @@ class PackReader:
         """See `PackSource`. One request."""
         return (await self._store.get_range(pack_key(pack), start, length)).data
 
-    async def contents(self, pack: bytes) -> list[PackedChunk]:
+    async def contents(self, pack: bytes) -> Contents:
         """See `PackSource`. One request for a pack of up to 1,600 chunks, else two."""
         what = f"pack {pack.hex()}"
         tail = await self._store.get_tail(pack_key(pack), TAIL_BYTES)

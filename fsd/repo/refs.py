@@ -10,13 +10,12 @@ the segment. Losing the race in between leaves a segment that nobody names, whic
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fsd.clock import Clock
-from fsd.errors import ConflictError, NotFoundError
+from fsd.errors import ConflictError
 from fsd.format.keys import (
     REFS,
     ObjectKind,
@@ -27,10 +26,10 @@ from fsd.format.keys import (
     ref_key,
     ref_prefix,
 )
-from fsd.format.ref import Move, Ref, RefKind, encode_ref, encode_segment, parse_ref
+from fsd.format.ref import MAX_SUMMARY_CHARACTERS, Move, Ref, RefKind, encode_ref, encode_segment, parse_ref
 from fsd.limits import Limits
 from fsd.repo.objects import Objects, ObjectWriter
-from fsd.stores.base import ObjectNotFoundError, Store, Version, VersionMismatchError
+from fsd.stores.base import Fetched, ObjectNotFoundError, Store, Version, VersionMismatchError
 from fsd.tasks import gather
 
 SHOWN_DIGITS = 12
@@ -41,6 +40,9 @@ _AFTER_ALL_NAMES = "\x7f"
 
 _SKIP_AFTER = 64
 """Refs of one repository seen in a listing of all before it is worth a new request to skip the rest."""
+
+_PARSED_REFS = 4096
+"""Refs kept parsed, so that listing a repository again reads only those that changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +72,77 @@ class Refs:
     async def repositories(self) -> list[str]:
         """The names of all repositories, sorted. A repository is there while it has a ref.
 
-        One listing, restarted behind every repository that has more than a few refs.
+        One listing, restarted behind a repository that turns out to have many refs.
         """
+        found: dict[str, int] = {}
+        start_after: str | None = ""
+        while start_after is not None:
+            start_after = await self._count_refs(found, start_after)
+        return sorted(found)
+
+    async def _count_refs(self, found: dict[str, int], start_after: str) -> str | None:
+        """Count refs by repository from `start_after` on; the key to go on behind, None if this was the end."""
+        async for info in self._store.list(REFS, start_after=start_after):
+            repository, slash, name = info.key.removeprefix(REFS).partition("/")
+            # Other keys are there for other readers (`refs/index`), or are no business of ours.
+            if slash and is_repository_name(repository) and is_ref_name(name):
+                found[repository] = found.get(repository, 0) + 1
+                if found[repository] == _SKIP_AFTER:
+                    return ref_prefix(repository) + _AFTER_ALL_NAMES
+        return None
 
     async def list(self, repository: str) -> dict[str, Version]:
         """The names of a repository's refs with their versions, sorted; empty if there is no such repository."""
+        if not is_repository_name(repository):
+            return {}
+        prefix = ref_prefix(repository)
+        names = [(info.key.removeprefix(prefix), info.version) async for info in self._store.list(prefix)]
+        return {name: version for name, version in names if is_ref_name(name)}
 
     async def read(self, repository: str, name: str) -> StoredRef | None:
         """A ref, or None. One request; none at all for a name that no ref can have."""
+        if not (is_repository_name(repository) and is_ref_name(name)):
+            return None
+        key = ref_key(repository, name)
+        try:
+            fetched = await self._store.get(key)
+        except ObjectNotFoundError:
+            self._parsed.pop(key, None)
+            return None
+        return self._parse(key, fetched)
 
     async def read_all(self, repository: str) -> dict[str, StoredRef]:
         """All refs of a repository by name, sorted. Those whose version was seen before are not read again."""
+        versions = await self.list(repository)
 
-    def history(self, ref: Ref) -> AsyncIterator[Move]:
-        """The moves of a ref, newest first; its segments are loaded as they are reached. Close it (`aclosing`)."""
+        async def read(name: str) -> StoredRef | None:
+            kept = self._parsed.get(ref_key(repository, name))
+            return kept if kept and kept.version == versions[name] else await self.read(repository, name)
+
+        refs = await gather(read, versions, tasks=self._limits.fetch_requests)
+        # A ref that was deleted meanwhile is no longer there.
+        return {name: stored for name, stored in zip(versions, refs, strict=True) if stored}
+
+    def _parse(self, key: str, fetched: Fetched) -> StoredRef:
+        kept = self._parsed.get(key)
+        if kept is None or kept.version != fetched.version:
+            kept = StoredRef(parse_ref(fetched.data, f"{key} in {self._store.url}"), fetched.version)
+            self._parsed[key] = kept
+            if len(self._parsed) > _PARSED_REFS:
+                self._parsed.popitem(last=False)
+        self._parsed.move_to_end(key)
+        return kept
+
+    def history(self, ref: Ref) -> History:
+        """The moves of a ref, newest first; its segments are loaded as they are reached."""
+        return History(ref, self._objects)
+
+    async def find_subset(self, ref: Ref, source: bytes) -> bytes | None:
+        """The subset that a subset ref enters for commit `source`, wherever in its history; None if there is none."""
+        async for move in self.history(ref):
+            if move.source == source:
+                return move.commit
+        return None
 
     # --- moving
 
@@ -96,10 +155,31 @@ class Refs:
         commit than expected, or if the name is a tag's or subset's; UsageError for an illegal name.
         """
 
+        def change(ref: Ref | None) -> Ref | None:
+            if ref is not None and ref.target == commit:
+                return None
+            if (ref.target if ref else None) != expected:
+                raise _branch_moved(repository, name, ref, expected)
+            return self._moved(RefKind.BRANCH, ref, commit, summary)
+
+        await self._change(repository, name, RefKind.BRANCH, change)
+
     async def set_tag(
         self, repository: str, name: str, commit: bytes, *, summary: str = "", force: bool = False
     ) -> None:
-        """Make a tag. Idempotent. With `force`, one that names another commit is moved, else that is a ConflictError."""
+        """Make a tag. Idempotent. Raises ConflictError if it names another commit, unless `force`: then it is moved."""
+
+        def change(ref: Ref | None) -> Ref | None:
+            if ref is not None and ref.target == commit:
+                return None
+            if ref is not None and not force:
+                raise ConflictError(
+                    f"tag {name!r} of {repository!r} already names commit {short(ref.target)}",
+                    hint="choose another name, or replace the tag with --force",
+                )
+            return self._moved(RefKind.TAG, ref, commit, summary)
+
+        await self._change(repository, name, RefKind.TAG, change)
 
     async def set_subset(
         self,
@@ -117,6 +197,116 @@ class Refs:
         Idempotent. Changes for other commits commute with this one, so a lost race is tried again. Raises
         ConflictError if another subset is entered for that commit, unless `force`.
         """
+        for _ in range(self._limits.ref_attempts):
+            stored = await self._read_for_change(repository, name, RefKind.SUBSET)
+            ref = stored.ref if stored else None
+            entered = await self.find_subset(ref, source) if ref else None
+            if entered is not None and entered != subset and not force:
+                raise ConflictError(
+                    f"subset {name!r} of {repository!r} already is something else for commit {short(source)}",
+                    hint="choose another name, or replace it with --force",
+                )
+            changed = ref
+            if ref is None or entered != subset:
+                changed = self._moved(RefKind.SUBSET, ref, subset, summary, source)
+            assert changed is not None
+            changed = replace(changed, follow={**changed.follow, **(follow or {})})
+            if changed == ref or await self._swap(repository, name, changed, stored):
+                return
+        raise _lost_too_often(repository, name)
 
     async def delete(self, repository: str, name: str, expected: Version) -> None:
-        """Remove a ref at that version. Raises ConflictError if it changed."""
+        """Remove a ref at that version. Raises ConflictError if it changed meanwhile."""
+        check_repository_name(repository)
+        check_ref_name(name)
+        try:
+            await self._store.delete(ref_key(repository, name), expected)
+        except VersionMismatchError as error:
+            raise ConflictError(
+                f"{name!r} of {repository!r} was changed by somebody else", hint="look at it again before deleting it"
+            ) from error
+
+    async def _change(
+        self, repository: str, name: str, kind: RefKind, change: Callable[[Ref | None], Ref | None]
+    ) -> None:
+        """Write what `change` makes of the ref; None means that it is right as it is.
+
+        A lost race is only tried again if `change`, which sees the winner's ref, still agrees.
+        """
+        for _ in range(self._limits.ref_attempts):
+            stored = await self._read_for_change(repository, name, kind)
+            changed = change(stored.ref if stored else None)
+            if changed is None or await self._swap(repository, name, changed, stored):
+                return
+        raise _lost_too_often(repository, name)
+
+    async def _read_for_change(self, repository: str, name: str, kind: RefKind) -> StoredRef | None:
+        check_repository_name(repository)
+        check_ref_name(name)
+        stored = await self.read(repository, name)
+        if stored is not None and stored.ref.kind is not kind:
+            raise ConflictError(
+                f"{name!r} of {repository!r} is a {stored.ref.kind}, not a {kind}", hint="choose another name"
+            )
+        return stored
+
+    def _moved(self, kind: RefKind, ref: Ref | None, commit: bytes, summary: str, source: bytes | None = None) -> Ref:
+        move = Move(commit, self._clock(), summary[:MAX_SUMMARY_CHARACTERS], source)
+        return ref.moved(move) if ref else Ref(kind, (move,))
+
+    async def _swap(self, repository: str, name: str, ref: Ref, stored: StoredRef | None) -> bool:
+        """Write `ref` in the place of `stored`; False if somebody else was first."""
+        if overflow := ref.overflow():
+            segment = await self._writer.write(ObjectKind.SEGMENT, encode_segment(overflow))
+            ref = ref.with_segment(segment, overflow)
+        try:
+            await self._store.compare_and_swap(
+                ref_key(repository, name), encode_ref(ref), stored.version if stored else None
+            )
+        except VersionMismatchError:
+            return False
+        return True
+
+
+class History:
+    """An async iterator over the moves of a ref, newest first. May be left at any point, with nothing to close."""
+
+    def __init__(self, ref: Ref, objects: Objects) -> None:
+        self._objects = objects
+        self._moves = list(ref.moves)
+        self._segments = list(ref.segments)
+
+    def __aiter__(self) -> History:
+        return self
+
+    async def __anext__(self) -> Move:
+        while not self._moves:
+            if not self._segments:
+                raise StopAsyncIteration
+            self._moves = list(await self._objects.segment(self._segments.pop().id))
+        return self._moves.pop()
+
+
+def short(commit: bytes) -> str:
+    """A commit's id as messages show it."""
+    return commit.hex()[:SHOWN_DIGITS]
+
+
+def _branch_moved(repository: str, name: str, ref: Ref | None, expected: bytes | None) -> ConflictError:
+    what = f"branch {name!r} of {repository!r}"
+    if ref is None:
+        return ConflictError(
+            f"{what} was deleted by somebody else", hint="give another branch, or try again to make it"
+        )
+    if expected is None:
+        message = f"{what} already exists, at commit {short(ref.target)}"
+    else:
+        message = f"{what} was moved by somebody else: it is at {short(ref.target)}, not at {short(expected)}"
+    return ConflictError(
+        message,
+        hint=f"nothing was lost; see 'fsd log {repository}/{name}' and bring that change in before trying again",
+    )
+
+
+def _lost_too_often(repository: str, name: str) -> ConflictError:
+    return ConflictError(f"others keep changing {name!r} of {repository!r}", hint="try again")

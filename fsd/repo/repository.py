@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
-
 from fsd.clock import Clock, now_us
 from fsd.errors import ConflictError, NotFoundError
 from fsd.format.chunker import ChunkerParams
@@ -43,10 +41,9 @@ async def init_store(
     clock: Clock = now_us,
 ) -> StoreMarker:
     """Make an empty place a store. Raises ConflictError if it is one already, or if there is something else in it."""
-    async with aclosing(store.list("")) as listing:
-        async for info in listing:
-            if info.key != STORE_MARKER:
-                raise ConflictError(f"{store.url} is not empty")
+    async for info in store.list(""):
+        if info.key != STORE_MARKER:
+            raise ConflictError(f"{store.url} is not empty")
     marker = new_marker(clock(), chunker, keep)
     try:
         await store.put_if_absent(STORE_MARKER, encode_marker(marker))
