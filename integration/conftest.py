@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from fsd.daemon import mounts
+from integration.program import Program
 
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 20.0
@@ -107,6 +108,23 @@ def fake_mount(tmp_path: Path) -> Iterator[FakeMounts]:
     for daemon in made:
         daemon.close()
     sweep(tmp_path)
+
+
+def _program(folder: Path) -> Iterator[Program]:
+    yield Program(folder / "home")
+    sweep(folder)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Program]:
+    """The program with a home of its own; what it mounted below the test's folder is unmounted afterwards."""
+    yield from _program(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def module_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """The same for a whole module."""
+    yield from _program(tmp_path_factory.mktemp("program"))
 
 
 @pytest.fixture(autouse=True, scope="session")
