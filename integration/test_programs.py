@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -57,11 +57,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def version(module_program: Program, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def version(module_program: Program, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The dataset's directory in a mount."""
     module_program("init", module_program.store)
     module_program("commit", source, "data", "--tag", "v1")
-    return module_program.mount(tmp_path_factory.mktemp("mount") / "m") / "data" / "v1"
+    mount = module_program.mount(tmp_path_factory.mktemp("mount") / "m")
+    yield mount / "data" / "v1"
+    module_program("umount", mount)
 
 
 def output(*command: str | Path, cwd: Path | None = None) -> str:
