@@ -17,7 +17,6 @@ from fsd.errors import FsdError, UsageError
 from fsd.format.limits import MAX_CHUNK_BYTES
 from fsd.ids import Buffer
 
-
 _NORMALISATION: Final = 2
 """Keeps lengths nearer to the average than level 1 does: a tenth less to store after scattered insertions."""
 

@@ -10,17 +10,28 @@ they are. Unknown members are ignored.
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fsd.errors import CorruptDataError
+from fsd.format.fields import (
+    as_free_mapping,
+    as_id,
+    as_integer,
+    as_list,
+    as_mapping,
+    as_text,
+    as_time,
+    decode_json,
+    encode_json,
+    member,
+)
 from fsd.format.index import Index, Totals
-from fsd.format.keys import ObjectKind
+from fsd.format.keys import ObjectKind, is_repository_name
 from fsd.format.limits import MAX_HEADER_BYTES
-from fsd.ids import content_id, parse_id
+from fsd.ids import content_id
 
 MAGIC = ObjectKind.COMMIT.value
 
@@ -63,7 +74,7 @@ def tree_id(root: bytes) -> bytes:
 
 
 def encode_commit(commit: Commit, root: bytes) -> bytes:
-    """The logical part. Raises ValueError where the header is too long or `root` is not the commit's tree."""
+    """The logical part. Raises ValueError where a reader would refuse it, and where `root` is not the commit's tree."""
     if commit.tree != tree_id(root):
         raise ValueError("a commit of another tree")
     header = {
@@ -78,9 +89,10 @@ def encode_commit(commit: Commit, root: bytes) -> bytes:
     }
     if commit.source is not None:
         header |= {"source": commit.source.hex(), "rule": dict(commit.rule or {})}
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text = encode_json(header)
     if len(text) > MAX_HEADER_BYTES:
         raise ValueError(f"a commit header of {len(text)} bytes")
+    _parse_header(decode_json(text))
     return b"".join((MAGIC, _LENGTH.pack(len(text)), text, root))
 
 
@@ -94,26 +106,30 @@ def parse_commit(logical: bytes) -> tuple[Commit, Index]:
         raise CorruptDataError("a commit's header does not have the length that it says")
     root = logical[start + length :]
     try:
-        commit = _parse_header(json.loads(logical[start : start + length]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptDataError(f"a commit's header cannot be read: {error!r}") from error
-    if tree_id(root) != commit.tree:
+        commit = _parse_header(decode_json(logical[start : start + length]))
+    except ValueError as error:
+        raise CorruptDataError(f"a commit's header cannot be read: {error}") from error
+    index = Index(root)
+    if tree_id(root) != commit.tree or index.totals != commit.totals:
         raise CorruptDataError("a commit's root does not match its header")
-    return commit, Index(root)
+    return commit, index
 
 
 def _parse_header(header: dict[str, Any]) -> Commit:
     source = header.get("source")
-    totals = header["totals"]
+    totals = as_mapping(member(header, "totals"), "totals")
+    repository = as_text(member(header, "repository"), "repository")
+    if not is_repository_name(repository):
+        raise ValueError("an impossible repository name")
     return Commit(
-        repository=str(header["repository"]),
-        tree=parse_id(header["tree"]),
-        totals=Totals(int(totals["entries"]), int(totals["files"]), int(totals["bytes"])),
-        time_us=int(header["time_us"]),
-        author=str(header["author"]),
-        message=str(header["message"]),
-        parents=tuple(parse_id(parent) for parent in header["parents"]),
-        source=None if source is None else parse_id(source),
-        rule=None if source is None else dict(header["rule"]),
-        metadata=dict(header["metadata"]),
+        repository=repository,
+        tree=as_id(member(header, "tree"), "tree"),
+        totals=Totals(*(as_integer(member(totals, name), name) for name in Totals._fields)),
+        time_us=as_time(member(header, "time_us"), "time_us"),
+        author=as_text(member(header, "author"), "author"),
+        message=as_text(member(header, "message"), "message"),
+        parents=tuple(as_id(parent, "a parent") for parent in as_list(member(header, "parents"), "parents")),
+        source=None if source is None else as_id(source, "source"),
+        rule=None if source is None else as_free_mapping(member(header, "rule"), "rule"),
+        metadata=as_free_mapping(member(header, "metadata"), "metadata"),
     )

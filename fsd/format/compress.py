@@ -67,7 +67,7 @@ def decompress(stored: Buffer, size: int, what: str) -> bytes:
         # The frame's own idea of its size is checked before zstd allocates for it.
         if zstandard.frame_content_size(stored) != size:
             raise CorruptDataError(f"{what} is compressed to another size than the {size} bytes it should have")
-        plain = _codecs.decompressor.decompress(stored, max_output_size=size)
+        plain = _codecs.decompressor.decompress(stored, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CorruptDataError(f"{what} cannot be decompressed: {error}") from error
     if len(plain) != size:

@@ -16,12 +16,13 @@ import struct
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from operator import lt
 from typing import NamedTuple
 
 from fsd.errors import CorruptDataError
-from fsd.format.columns import decode_column, encode_column
+from fsd.format.columns import MAX_U64, decode_column, encode_column
 from fsd.format.keys import ObjectKind
-from fsd.format.limits import MAX_INDEX_LEVEL, MAX_LOGICAL_BYTES
+from fsd.format.limits import MAX_INDEX_LEVEL, MAX_KEY_BYTES, MAX_LOGICAL_BYTES
 from fsd.ids import ID_BYTES
 
 MAGIC = ObjectKind.INDEX.value
@@ -55,7 +56,7 @@ def child_bytes(child: IndexChild) -> int:
 
 
 def encode_index(level: int, children: Sequence[IndexChild]) -> bytes:
-    """The logical part. Raises ValueError where it would be larger than the format allows."""
+    """The logical part. Raises ValueError where it would be too large, or a reader would refuse it."""
     logical = b"".join(
         (
             MAGIC,
@@ -68,9 +69,21 @@ def encode_index(level: int, children: Sequence[IndexChild]) -> bytes:
             encode_column("Q", [child.totals.bytes for child in children]),
         )
     )
-    if len(logical) > MAX_LOGICAL_BYTES or level > MAX_INDEX_LEVEL:
+    if len(logical) > MAX_LOGICAL_BYTES or not 0 <= level <= MAX_INDEX_LEVEL or (level and not children):
         raise ValueError(f"an index of {len(logical)} bytes at level {level}")
+    if any(len(child.id) != ID_BYTES for child in children) or not _is_plausible(children):
+        raise ValueError("an index with an impossible child, or with children out of order")
     return logical
+
+
+def _is_plausible(children: Sequence[IndexChild]) -> bool:
+    keys = [child.first_key for child in children]
+    return (
+        all(map(lt, keys, keys[1:]))
+        and all(len(key) <= MAX_KEY_BYTES for key in keys)
+        and all(0 < child.totals.entries >= child.totals.files for child in children)
+        and sum(child.totals.bytes for child in children) <= MAX_U64
+    )
 
 
 class Index:
@@ -93,14 +106,19 @@ class Index:
             raise CorruptDataError("an index does not have the length that its counts say")
         numbers = decode_column("Q", logical[totals_at:])
         self._keys = [logical[a:b] for a, b in pairwise(ends)]
-        if any(a >= b for a, b in pairwise(self._keys)):
-            raise CorruptDataError("the children of an index are out of order")
         ids = [logical[at : at + ID_BYTES] for at in range(ids_at, totals_at, ID_BYTES)]
         totals = map(Totals, numbers[:count], numbers[count : 2 * count], numbers[2 * count :])
         self.children: list[IndexChild] = list(map(IndexChild, self._keys, ids, totals))
+        if not _is_plausible(self.children):
+            raise CorruptDataError("an index has an impossible child, or children out of order")
         self.starts: list[int] = list(accumulate(numbers[:count], initial=0))
         """The number of the first entry below each child, and after the last the number of all."""
         self.totals = Totals(self.starts[-1], sum(numbers[count : 2 * count]), sum(numbers[2 * count :]))
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what it occupies."""
+        return 512 + sum(map(len, self._keys)) + 450 * len(self._keys)
 
     def find(self, key: bytes) -> int:
         """The position of the only child that may hold `key`; -1 if it sorts before all of them."""

@@ -7,10 +7,12 @@ from enum import Enum
 
 from fsd.errors import UsageError
 from fsd.format.limits import MAX_NAME_BYTES
-from fsd.ids import is_commit_prefix
+from fsd.ids import MIN_PREFIX_DIGITS
 
 STORE_MARKER = "fsd.json"
 REFS = "refs/"
+REFS_INDEX = "index"
+"""`refs/index` lists the refs for servers that cannot list, so it cannot be a repository's folder as well."""
 COMMITS = "commits/"
 PAGES = "pages/"
 RECIPES = "recipes/"
@@ -21,6 +23,7 @@ MOVED = "moved/"
 MAX_REF_NAME_CHARACTERS = 128
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_HEX_DIGITS = re.compile(rf"[0-9A-Fa-f]{{{MIN_PREFIX_DIGITS},}}\Z")
 _BUILTIN_SUBSET = re.compile(r"[0-9]+(\.[0-9]+)?pct\Z")
 
 
@@ -77,18 +80,24 @@ def is_builtin_subset(name: str) -> bool:
     return _BUILTIN_SUBSET.match(name) is not None
 
 
+def _is_name(name: str) -> bool:
+    return len(name) <= MAX_REF_NAME_CHARACTERS and _NAME.match(name) is not None
+
+
 def is_repository_name(name: str) -> bool:
     """True if a repository may have that name."""
-    return len(name) <= MAX_REF_NAME_CHARACTERS and _NAME.match(name) is not None
+    return _is_name(name) and name != REFS_INDEX
 
 
 def is_ref_name(name: str) -> bool:
     """True if a branch, tag or subset may have that name."""
-    return is_repository_name(name) and not is_commit_prefix(name) and not is_builtin_subset(name)
+    return _is_name(name) and _HEX_DIGITS.match(name) is None and not is_builtin_subset(name)
 
 
 def check_repository_name(name: str) -> None:
     """Raises UsageError unless a repository may have that name."""
+    if name == REFS_INDEX:
+        raise UsageError(f"no repository can be called {name!r}", hint="the store keeps the list of refs by that name")
     if not is_repository_name(name):
         raise UsageError(
             f"{name!r} is not a repository name",
@@ -98,11 +107,11 @@ def check_repository_name(name: str) -> None:
 
 def check_ref_name(name: str) -> None:
     """Raises UsageError unless a branch, tag or subset may have that name."""
-    if is_commit_prefix(name):
+    if _HEX_DIGITS.match(name):
         raise UsageError(f"{name!r} looks like a commit id", hint="use a name that is not all hex digits")
     if is_builtin_subset(name):
         raise UsageError(f"{name!r} is a built-in subset", hint="use a name that does not end in 'pct'")
-    if not is_repository_name(name):
+    if not _is_name(name):
         raise UsageError(
             f"{name!r} is not a branch, tag or subset name",
             hint=f"use letters, digits, '.', '_' and '-', a letter or digit first, at most {MAX_REF_NAME_CHARACTERS}",

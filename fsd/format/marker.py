@@ -7,8 +7,10 @@ import uuid
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from fsd.errors import CorruptDataError, UnsupportedFormatError
+from fsd.errors import CorruptDataError, UnsupportedFormatError, UsageError
 from fsd.format.chunker import ChunkerParams
+from fsd.format.fields import as_integer, as_list, as_mapping, as_text, as_time, decode_json, member
+from fsd.format.limits import MAX_MARKER_BYTES
 
 FORMAT = "fsd"
 VERSION = 1
@@ -92,25 +94,41 @@ def encode_marker(marker: StoreMarker) -> bytes:
 
 def parse_marker(data: bytes, where: str) -> StoreMarker:
     """The marker. `where` names the store in errors. Raises CorruptDataError, or UnsupportedFormatError if newer."""
+    if len(data) > MAX_MARKER_BYTES:
+        raise CorruptDataError(f"fsd.json of {where} has {len(data)} bytes, more than the format allows")
     try:
-        body: dict[str, Any] = json.loads(data)
-        if body["format"] != FORMAT:
-            raise CorruptDataError(f"{where} is a store of something else: {body['format']!r}")
-        if body["version"] > VERSION:
+        body = decode_json(data)
+        if member(body, "format") != FORMAT:
+            raise ValueError("it belongs to something else")
+        version = as_integer(member(body, "version"), "version", 1)
+        if version > VERSION:
             raise UnsupportedFormatError(
-                f"{where} has format version {body['version']}, this fsd reads up to {VERSION}",
+                f"{where} has format version {version}, this fsd reads up to {VERSION}",
                 hint="install a newer fsd",
             )
-        features, defaults = body["features"], body["defaults"]
-        return StoreMarker(
-            id=str(uuid.UUID(body["id"])),
-            created_us=int(body["created_us"]),
-            version=int(body["version"]),
-            read_features=frozenset(map(str, features["read"])),
-            write_features=frozenset(map(str, features["write"])),
-            gc_features=frozenset(map(str, features["gc"])),
-            chunker=ChunkerParams(**defaults["chunker"]),
-            keep=tuple(map(str, defaults["keep"])),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptDataError(f"fsd.json of {where} cannot be read: {error!r}") from error
+        return _parse_body(body, version)
+    except (ValueError, UsageError) as error:
+        raise CorruptDataError(f"fsd.json of {where} cannot be read: {error}") from error
+
+
+def _parse_body(body: dict[str, Any], version: int) -> StoreMarker:
+    features = as_mapping(member(body, "features"), "features")
+    defaults = as_mapping(member(body, "defaults"), "defaults")
+    chunker = as_mapping(member(defaults, "chunker"), "chunker")
+    return StoreMarker(
+        id=str(uuid.UUID(as_text(member(body, "id"), "id"))),
+        created_us=as_time(member(body, "created_us"), "created_us"),
+        version=version,
+        read_features=_parse_features(features, "read"),
+        write_features=_parse_features(features, "write"),
+        gc_features=_parse_features(features, "gc"),
+        chunker=ChunkerParams(
+            as_integer(member(chunker, "average"), "average"),
+            as_integer(member(chunker, "whole_file"), "whole_file"),
+        ),
+        keep=tuple(as_text(glob, "keep") for glob in as_list(member(defaults, "keep"), "keep")),
+    )
+
+
+def _parse_features(features: dict[str, Any], what: str) -> frozenset[str]:
+    return frozenset(as_text(feature, what) for feature in as_list(member(features, what), what))

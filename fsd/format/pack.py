@@ -12,19 +12,25 @@ need only placements; the contents serve widening, verify and gc.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from operator import gt
+from typing import NamedTuple, overload
 
 from fsd.errors import CorruptDataError
+from fsd.format.columns import decode_column
 from fsd.format.compress import decompress
-from fsd.format.limits import MAX_CHUNK_BYTES, MAX_PACK_CHUNKS
-from fsd.ids import Buffer, content_id
+from fsd.format.limits import MAX_CHUNK_BYTES, MAX_PACK_BYTES, MAX_PACK_CHUNKS
+from fsd.ids import ID_BYTES, Buffer, content_id
 
 MAGIC = b"fsdpack1"
 
 _CHUNK = struct.Struct("<32sII")
 _FOOTER = struct.Struct("<8sIIQQ")
 _CHECK_BYTES = 32
+
+_ROW_NUMBERS = _CHUNK.size // 4
+_STORED_AT, _PLAIN_AT = _ROW_NUMBERS - 2, _ROW_NUMBERS - 1
+"""A row of the contents read as numbers of 4 bytes, and where in it the two that are numbers stand."""
 
 FOOTER_BYTES = _FOOTER.size + _CHECK_BYTES
 CONTENTS_CHUNK_BYTES = _CHUNK.size
@@ -54,14 +60,50 @@ class Footer(NamedTuple):
         return self.chunks * _CHUNK.size
 
 
+class Contents(Sequence[PackedChunk]):
+    """A decoded table of contents, in pack order. It holds 40 bytes a chunk; rows are made where they are asked for."""
+
+    __slots__ = ("_table",)
+
+    def __init__(self, table: bytes) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table) // _CHUNK.size
+
+    @overload
+    def __getitem__(self, at: int) -> PackedChunk: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[PackedChunk]: ...
+    def __getitem__(self, at: int | slice) -> PackedChunk | Sequence[PackedChunk]:
+        if isinstance(at, slice):
+            return [self[number] for number in range(*at.indices(len(self)))]
+        # A range knows what an index means, and raises IndexError as a sequence must.
+        return PackedChunk._make(_CHUNK.unpack_from(self._table, range(len(self))[at] * _CHUNK.size))
+
+    def __iter__(self) -> Iterator[PackedChunk]:
+        return map(PackedChunk._make, _CHUNK.iter_unpack(self._table))
+
+
 def encode_contents(chunks: Iterable[PackedChunk]) -> bytes:
-    """The table of contents and the footer: what follows the last chunk."""
+    """The table of contents and the footer: what follows the last chunk. Raises ValueError for impossible chunks."""
     listed = list(chunks)
+    stored, plain = [chunk.stored for chunk in listed], [chunk.length for chunk in listed]
+    if not _is_plausible(stored, plain) or any(len(chunk.id) != ID_BYTES for chunk in listed):
+        raise ValueError("a pack with an impossible chunk, or with more than a pack may hold")
     table = b"".join(_CHUNK.pack(*chunk) for chunk in listed)
-    footer = _FOOTER.pack(
-        MAGIC, len(listed), 0, sum(chunk.stored for chunk in listed), sum(chunk.length for chunk in listed)
-    )
+    footer = _FOOTER.pack(MAGIC, len(listed), 0, sum(stored), sum(plain))
     return table + footer + content_id(table + footer)
+
+
+def _is_plausible(stored: Sequence[int], plain: Sequence[int]) -> bool:
+    return not plain or (
+        len(plain) <= MAX_PACK_CHUNKS
+        and min(stored) > 0
+        and not any(map(gt, stored, plain))
+        and max(plain) <= MAX_CHUNK_BYTES
+        and sum(plain) <= MAX_PACK_BYTES
+    )
 
 
 def parse_footer(tail: bytes, pack_size: int, what: str) -> Footer:
@@ -77,26 +119,22 @@ def parse_footer(tail: bytes, pack_size: int, what: str) -> Footer:
     return footer
 
 
-def parse_contents(end: bytes, pack_size: int, what: str) -> list[PackedChunk]:
+def parse_contents(end: bytes, pack_size: int, what: str) -> Contents:
     """The contents from `end`: the table of contents with the footer, exactly. Raises CorruptDataError."""
     footer = parse_footer(end, pack_size, what)
     if len(end) != footer.contents_bytes + FOOTER_BYTES:
         raise CorruptDataError(f"the contents of {what} are incomplete")
     if content_id(memoryview(end)[:-_CHECK_BYTES]) != end[-_CHECK_BYTES:]:
         raise CorruptDataError(f"the contents of {what} do not match their checksum")
-    chunks = [PackedChunk(*row) for row in _CHUNK.iter_unpack(end[: footer.contents_bytes])]
-    _check_contents(chunks, footer, what)
-    return chunks
-
-
-def _check_contents(chunks: Sequence[PackedChunk], footer: Footer, what: str) -> None:
-    if any(chunk.stored > chunk.length or not 0 < chunk.length <= MAX_CHUNK_BYTES for chunk in chunks):
+    contents = Contents(end[: footer.contents_bytes])
+    numbers = decode_column("I", end[: footer.contents_bytes])
+    stored, plain = numbers[_STORED_AT::_ROW_NUMBERS], numbers[_PLAIN_AT::_ROW_NUMBERS]
+    del numbers
+    if not _is_plausible(stored, plain):
         raise CorruptDataError(f"the contents of {what} name a chunk of impossible size")
-    if (
-        sum(chunk.stored for chunk in chunks) != footer.stored_bytes
-        or sum(chunk.length for chunk in chunks) != footer.plain_bytes
-    ):
+    if sum(stored) != footer.stored_bytes or sum(plain) != footer.plain_bytes:
         raise CorruptDataError(f"the contents of {what} do not add up")
+    return contents
 
 
 def decode_chunk(chunk_id: bytes, stored: Buffer, length: int) -> Buffer:

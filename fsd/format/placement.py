@@ -1,12 +1,18 @@
-"""The placement part of pages and recipes: where chunks lie. See `fsd.format.page` for the bytes."""
+"""The placement part of pages and recipes: where chunks lie. See `fsd.format.page` for the bytes.
+
+Placements are hints, but a hint is obeyed before it is found to be wrong: what it can ask of a reader is bounded here.
+"""
 
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Sequence
+from operator import gt
 
 from fsd.errors import CorruptDataError
-from fsd.format.columns import encode_column
+from fsd.format.columns import decode_column, encode_column
+from fsd.format.limits import MAX_PACK_BYTES
 from fsd.format.model import Placement
 from fsd.ids import PACK_ID_BYTES
 
@@ -15,18 +21,23 @@ _CHUNK_BYTES = 4 + 8 + 4 + 8
 
 
 def encode_placements(placements: Sequence[Placement]) -> bytes:
-    """The placement part for chunks in this order; b'' for none."""
+    """The placement part for chunks in this order; b'' for none. Raises ValueError for what a reader would refuse."""
     if not placements:
         return b""
-    packs = {pack: number for number, pack in enumerate(dict.fromkeys(place.pack for place in placements))}
+    ids, offsets, stored, plain = zip(*placements, strict=True)
+    packs = {pack: number for number, pack in enumerate(dict.fromkeys(ids))}
+    if any(len(pack) != PACK_ID_BYTES for pack in packs):
+        raise ValueError("a pack id of another length")
+    if max(offsets) > MAX_PACK_BYTES or max(plain) > MAX_PACK_BYTES or min(stored) <= 0:
+        raise ValueError("a placement outside of what a pack can hold")
     return b"".join(
         (
             _COUNTS.pack(len(packs), len(placements)),
             *packs,
-            encode_column("I", [packs[place.pack] for place in placements]),
-            encode_column("Q", [place.offset for place in placements]),
-            encode_column("I", [place.stored for place in placements]),
-            encode_column("Q", [place.plain_offset for place in placements]),
+            encode_column("I", map(packs.__getitem__, ids)),
+            encode_column("Q", offsets),
+            encode_column("I", stored),
+            encode_column("Q", plain),
         )
     )
 
@@ -34,41 +45,52 @@ def encode_placements(placements: Sequence[Placement]) -> bytes:
 class PlacementTable:
     """A decoded placement part; rows are made only where they are asked for."""
 
-    __slots__ = ("_chunks", "_data", "_offsets_at", "_packs", "_plain_at", "_stored_at", "_which_at")
+    __slots__ = ("_offsets", "_packs", "_plain", "_stored", "_which")
 
-    def __init__(self, data: bytes) -> None:
-        """Decode. Raises CorruptDataError."""
-        self._data = data
-        self._packs, self._chunks = 0, 0
-        if data:
-            if len(data) < _COUNTS.size:
-                raise CorruptDataError("a placement part is truncated")
-            self._packs, self._chunks = _COUNTS.unpack_from(data)
-            if len(data) != _COUNTS.size + PACK_ID_BYTES * self._packs + _CHUNK_BYTES * self._chunks:
-                raise CorruptDataError("a placement part does not have the length that its counts say")
-        self._which_at = _COUNTS.size + PACK_ID_BYTES * self._packs
-        self._offsets_at = self._which_at + 4 * self._chunks
-        self._stored_at = self._offsets_at + 8 * self._chunks
-        self._plain_at = self._stored_at + 4 * self._chunks
+    def __init__(self, data: bytes, lengths: Sequence[int]) -> None:
+        """Decode the placements of chunks of these `lengths` in bytes. Raises CorruptDataError."""
+        packs, chunks = _COUNTS.unpack_from(data) if len(data) >= _COUNTS.size else (0, 0)
+        header = _COUNTS.size if data else 0
+        if len(data) != header + PACK_ID_BYTES * packs + _CHUNK_BYTES * chunks or chunks != len(lengths):
+            raise CorruptDataError("a placement part does not have the length that its counts say")
+        which_at = header + PACK_ID_BYTES * packs
+        offsets_at = which_at + 4 * chunks
+        stored_at = offsets_at + 8 * chunks
+        plain_at = stored_at + 4 * chunks
+        self._packs = [data[at : at + PACK_ID_BYTES] for at in range(header, which_at, PACK_ID_BYTES)]
+        self._which: array[int] = decode_column("I", data[which_at:offsets_at])
+        self._offsets: array[int] = decode_column("Q", data[offsets_at:stored_at])
+        self._stored: array[int] = decode_column("I", data[stored_at:plain_at])
+        self._plain: array[int] = decode_column("Q", data[plain_at:])
+        if chunks:
+            self._check(lengths)
+
+    def _check(self, lengths: Sequence[int]) -> None:
+        if max(self._which) >= len(self._packs):
+            raise CorruptDataError("a placement names a pack that is not listed")
+        if min(self._stored) == 0 or any(map(gt, self._stored, lengths)):
+            raise CorruptDataError("a placement names a stored form that is empty, or longer than its chunk")
+        if max(self._offsets) > MAX_PACK_BYTES or max(self._plain) > MAX_PACK_BYTES:
+            raise CorruptDataError("a placement lies outside of what a pack can hold")
 
     def __len__(self) -> int:
-        return self._chunks
+        return len(self._which)
 
     @property
     def memory_bytes(self) -> int:
         """About what it occupies."""
-        return len(self._data) + 128
+        return 512 + _CHUNK_BYTES * len(self) + (PACK_ID_BYTES + 41) * len(self._packs)
+
+    def at(self, number: int) -> Placement:
+        """The placement of the chunk with that number."""
+        return Placement(
+            self._packs[self._which[number]], self._offsets[number], self._stored[number], self._plain[number]
+        )
 
     def run(self, start: int, count: int) -> tuple[Placement, ...]:
-        """The placements of `count` chunks from number `start`. Raises CorruptDataError."""
-        which = struct.unpack_from(f"<{count}I", self._data, self._which_at + 4 * start)
-        offsets = struct.unpack_from(f"<{count}Q", self._data, self._offsets_at + 8 * start)
-        stored = struct.unpack_from(f"<{count}I", self._data, self._stored_at + 4 * start)
-        plain = struct.unpack_from(f"<{count}Q", self._data, self._plain_at + 8 * start)
-        if count and max(which) >= self._packs:
-            raise CorruptDataError("a placement names a pack that is not listed")
-        return tuple(map(Placement, [self._pack(number) for number in which], offsets, stored, plain))
-
-    def _pack(self, number: int) -> bytes:
-        at = _COUNTS.size + PACK_ID_BYTES * number
-        return self._data[at : at + PACK_ID_BYTES]
+        """The placements of `count` chunks from number `start`."""
+        if count == 1:
+            return (self.at(start),)
+        end = start + count
+        packs = map(self._packs.__getitem__, self._which[start:end])
+        return tuple(map(Placement, packs, self._offsets[start:end], self._stored[start:end], self._plain[start:end]))

@@ -18,7 +18,7 @@ from itertools import accumulate
 from fsd.errors import CorruptDataError
 from fsd.format.columns import decode_column, encode_column
 from fsd.format.keys import ObjectKind
-from fsd.format.limits import MAX_LOGICAL_BYTES, MAX_RECIPE_LEVEL
+from fsd.format.limits import MAX_CHUNK_BYTES, MAX_FILE_BYTES, MAX_LOGICAL_BYTES, MAX_RECIPE_LEVEL
 from fsd.format.model import PlacedChunk, Placement
 from fsd.format.placement import PlacementTable, encode_placements
 from fsd.ids import ID_BYTES
@@ -35,9 +35,14 @@ MAX_RECIPE_PIECES = (MAX_LOGICAL_BYTES - HEADER_BYTES) // _PIECE_BYTES
 def encode_recipe(
     level: int, pieces: Sequence[tuple[bytes, int]], placements: Sequence[Placement] = ()
 ) -> tuple[bytes, bytes]:
-    """The logical and the placement part; `placements` one a piece at level 0, none above."""
-    if not 0 < len(pieces) <= MAX_RECIPE_PIECES or level > MAX_RECIPE_LEVEL:
+    """The logical and the placement part; `placements` one a piece at level 0, none above.
+
+    Raises ValueError for what a reader would refuse.
+    """
+    if not 0 < len(pieces) <= MAX_RECIPE_PIECES or not 0 <= level <= MAX_RECIPE_LEVEL:
         raise ValueError(f"a recipe of {len(pieces)} pieces at level {level}")
+    if any(len(piece[0]) != ID_BYTES for piece in pieces) or not are_piece_lengths([p[1] for p in pieces], level):
+        raise ValueError("a recipe with an impossible piece")
     if len(placements) != (0 if level else len(pieces)):
         raise ValueError("not one placement for each chunk of a recipe")
     logical = b"".join(
@@ -49,6 +54,14 @@ def encode_recipe(
         )
     )
     return logical, encode_placements(placements)
+
+
+def are_piece_lengths(lengths: Sequence[int], level: int) -> bool:
+    """True if the pieces of one file or recipe may have these lengths: none empty, chunks within their limit."""
+    if not lengths:
+        return True
+    most = MAX_FILE_BYTES if level else MAX_CHUNK_BYTES
+    return min(lengths) > 0 and max(lengths) <= most and sum(lengths) <= MAX_FILE_BYTES
 
 
 class Recipe:
@@ -64,12 +77,10 @@ class Recipe:
         if self.level > MAX_RECIPE_LEVEL or not count or len(logical) != HEADER_BYTES + _PIECE_BYTES * count:
             raise CorruptDataError("a recipe does not have the length or level that it says")
         lengths = decode_column("Q", logical[HEADER_BYTES + ID_BYTES * count :])
-        if 0 in lengths:
-            raise CorruptDataError("a recipe has an empty piece")
+        if not are_piece_lengths(lengths, self.level):
+            raise CorruptDataError("a recipe has a piece of impossible length")
         self._logical = logical
-        self._placements = PlacementTable(placement)
-        if len(self._placements) != (0 if self.level else count):
-            raise CorruptDataError("a recipe has not one placement for each chunk")
+        self._placements = PlacementTable(placement, () if self.level else lengths)
         self.starts: list[int] = list(accumulate(lengths, initial=0))
         """Where each piece begins, in bytes from the recipe's own start, and after the last where it ends."""
 

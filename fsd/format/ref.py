@@ -10,21 +10,36 @@ The last move for a commit counts. `follow` names branches whose new commits get
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from fsd.errors import CorruptDataError
+from fsd.format.fields import (
+    as_free_mapping,
+    as_id,
+    as_integer,
+    as_list,
+    as_mapping,
+    as_text,
+    as_time,
+    decode_json,
+    decode_json_value,
+    encode_json,
+    member,
+)
 from fsd.format.keys import ObjectKind
-from fsd.format.limits import MAX_REF_BYTES
-from fsd.ids import content_id, parse_id
+from fsd.format.limits import MAX_REF_BYTES, MAX_SEGMENT_BYTES
+from fsd.ids import ID_HEX_DIGITS, content_id
 
 MAX_MOVES = 128
 """A ref with more moves than this puts the older half into a segment."""
 
 MAX_SUMMARY_CHARACTERS = 120
+
+_CHECK_BYTES = ID_HEX_DIGITS + 2
+"""The checksum's line, and the end of the line before it."""
 
 
 class RefKind(StrEnum):
@@ -91,50 +106,69 @@ class Ref:
 
 
 def encode_ref(ref: Ref) -> bytes:
-    """The bytes of a ref. Raises ValueError where it is too long."""
+    """The bytes of a ref. Raises ValueError where it is too long, or a reader would refuse it."""
     body: dict[str, Any] = {"kind": str(ref.kind), "moves": [_encode_move(move) for move in ref.moves]}
     if ref.segments:
         body["segments"] = [info._asdict() | {"id": info.id.hex()} for info in ref.segments]
     if ref.follow:
         body["follow"] = {branch: dict(rule) for branch, rule in ref.follow.items()}
-    line = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    if len(line) > MAX_REF_BYTES - 2 * 33:
+    line = encode_json(body)
+    if len(line) > MAX_REF_BYTES - _CHECK_BYTES:
         raise ValueError(f"a ref of {len(line)} bytes")
-    return line + b"\n" + content_id(line).hex().encode() + b"\n"
+    _parse_body(decode_json(line))
+    return line + b"\n" + _check(line)
+
+
+def _check(line: bytes) -> bytes:
+    return content_id(line).hex().encode() + b"\n"
 
 
 def parse_ref(data: bytes, what: str) -> Ref:
     """The ref. `what` names it in errors. Raises CorruptDataError."""
     line, _, check = data.partition(b"\n")
-    if len(data) > MAX_REF_BYTES or check != content_id(line).hex().encode() + b"\n":
+    if len(data) > MAX_REF_BYTES or check != _check(line):
         raise CorruptDataError(f"{what} does not match its checksum")
     try:
-        body = json.loads(line)
-        ref = Ref(
-            kind=RefKind(body["kind"]),
-            moves=tuple(_parse_move(move) for move in body["moves"]),
-            segments=tuple(_parse_segment_info(info) for info in body.get("segments", ())),
-            follow={str(branch): dict(rule) for branch, rule in body.get("follow", {}).items()},
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptDataError(f"{what} cannot be read: {error!r}") from error
+        return _parse_body(decode_json(line))
+    except ValueError as error:
+        raise CorruptDataError(f"{what} cannot be read: {error}") from error
+
+
+def _parse_body(body: dict[str, Any]) -> Ref:
+    ref = Ref(
+        kind=RefKind(as_text(member(body, "kind"), "kind")),
+        moves=tuple(_parse_move(move) for move in as_list(member(body, "moves"), "moves")),
+        segments=tuple(_parse_segment_info(info) for info in as_list(body.get("segments", []), "segments")),
+        follow={
+            branch: as_free_mapping(rule, "a rule")
+            for branch, rule in as_mapping(body.get("follow", {}), "follow").items()
+        },
+    )
     if not ref.moves:
-        raise CorruptDataError(f"{what} names nothing")
+        raise ValueError("it names nothing")
+    if any((move.source is None) == (ref.kind is RefKind.SUBSET) for move in ref.moves):
+        raise ValueError("a move of a subset without its commit, or of another kind with one")
     return ref
 
 
 def encode_segment(moves: tuple[Move, ...]) -> bytes:
-    """The logical part of a log segment: the magic, then a JSON list of moves."""
-    text = json.dumps([_encode_move(move) for move in moves], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return ObjectKind.SEGMENT.value + text.encode()
+    """The logical part of a log segment: the magic, then a JSON list of moves. Raises ValueError."""
+    logical = ObjectKind.SEGMENT.value + encode_json([_encode_move(move) for move in moves])
+    if len(logical) > MAX_SEGMENT_BYTES:
+        raise ValueError(f"a log segment of {len(logical)} bytes")
+    return logical
 
 
 def parse_segment(logical: bytes) -> tuple[Move, ...]:
     """The moves of a log segment, oldest first. Raises CorruptDataError."""
+    magic = ObjectKind.SEGMENT.value
+    if not logical.startswith(magic):
+        raise CorruptDataError("a log segment is without its magic")
     try:
-        return tuple(_parse_move(move) for move in json.loads(logical[len(ObjectKind.SEGMENT.value) :]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptDataError(f"a log segment cannot be read: {error!r}") from error
+        moves = as_list(decode_json_value(logical[len(magic) :]), "the whole")
+        return tuple(_parse_move(move) for move in moves)
+    except ValueError as error:
+        raise CorruptDataError(f"a log segment cannot be read: {error}") from error
 
 
 def _encode_move(move: Move) -> dict[str, Any]:
@@ -146,15 +180,22 @@ def _encode_move(move: Move) -> dict[str, Any]:
     return body
 
 
-def _parse_move(body: dict[str, Any]) -> Move:
+def _parse_move(value: object) -> Move:
+    body = as_mapping(value, "a move")
     source = body.get("source")
     return Move(
-        parse_id(body["commit"]),
-        int(body["time_us"]),
-        str(body.get("summary", ""))[:MAX_SUMMARY_CHARACTERS],
-        None if source is None else parse_id(source),
+        as_id(member(body, "commit"), "commit"),
+        as_time(member(body, "time_us"), "time_us"),
+        as_text(body.get("summary", ""), "summary", MAX_SUMMARY_CHARACTERS),
+        None if source is None else as_id(source, "source"),
     )
 
 
-def _parse_segment_info(body: dict[str, Any]) -> SegmentInfo:
-    return SegmentInfo(parse_id(body["id"]), int(body["first_us"]), int(body["last_us"]), int(body["moves"]))
+def _parse_segment_info(value: object) -> SegmentInfo:
+    body = as_mapping(value, "a segment")
+    return SegmentInfo(
+        as_id(member(body, "id"), "id"),
+        as_time(member(body, "first_us"), "first_us"),
+        as_time(member(body, "last_us"), "last_us"),
+        as_integer(member(body, "moves"), "moves"),
+    )
