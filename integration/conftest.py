@@ -1,7 +1,8 @@
 """Real mounts for tests, none of which outlives its test.
 
 A test that leaves a mount behind, crashes or kills a daemon still gets it cleared: whatever is mounted below a test's
-temporary folder is taken away lazily afterwards, and below the whole session's folder before and after everything.
+temporary folder is taken away lazily afterwards, and below the whole session's folder at its end. What earlier sessions
+left is cleared before, if its daemon is dead: others may be running right now.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 20.0
 
 
-def sweep(folder: Path) -> list[str]:
+def sweep(folder: Path, *, only_stale: bool = False) -> list[str]:
     """Take away every mount below `folder`, newest first; returns where they were."""
     prefix = os.path.realpath(folder) + "/"
     left = [mount.mountpoint for mount in mounts.list_mounts() if mount.mountpoint.startswith(prefix)]
     for mountpoint in reversed(left):
+        if only_stale and not mounts.is_stale(mountpoint):
+            continue
         mounts.unmount(mountpoint, lazy=True)
     return left
 
@@ -130,7 +133,7 @@ def module_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program
 @pytest.fixture(autouse=True, scope="session")
 def _no_mounts_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Earlier sessions may have been killed; ours may not leave anything."""
-    sweep(tmp_path_factory.getbasetemp().parent)
+    sweep(tmp_path_factory.getbasetemp().parent, only_stale=True)
     yield
     left = sweep(tmp_path_factory.getbasetemp())
     assert left == [], f"mounts were left behind: {left}"
