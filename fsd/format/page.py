@@ -133,6 +133,7 @@ class Page:
         "_directory_keys",
         "_directory_starts",
         "_flags",
+        "_id",
         "_logical",
         "_memory_bytes",
         "_name_ends",
@@ -162,6 +163,7 @@ class Page:
         if len(logical) != self._pieces_at + _PIECE_BYTES * pieces or not 0 < directories <= entries:
             raise CorruptDataError("a page does not have the length that its counts say")
         self._logical = logical
+        self._id: bytes | None = None
         self._flags = logical[lengths_at + entries : lengths_at + 2 * entries]
         self._piece_counts = logical[lengths_at + 2 * entries : sizes_at]
         self._sizes = decode_column("Q", logical[sizes_at : self._contents_at])
@@ -292,6 +294,13 @@ class Page:
 
     def __len__(self) -> int:
         return len(self._flags)
+
+    @property
+    def id(self) -> bytes:
+        """Its name: the hash of its logical part, computed when it is first asked for."""
+        if self._id is None:
+            self._id = content_id(self._logical)
+        return self._id
 
     @property
     def memory_bytes(self) -> int:
