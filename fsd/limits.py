@@ -31,6 +31,8 @@ class Limits:
     """Pages of one long listing fetched at once: 5 MiB. A 30 ms round trip is then a tenth of the time to show them."""
     refs_ttl_s: float = 2.0
     """How old an answer about a branch, tag or repository may be. Twice this and a kernel entry's life is under 5 s."""
+    refs_wait_s: float = 1.0
+    """How long a lookup waits for news of a name that is known, before it takes what is known."""
 
     # --- fetching
     fetch_requests: int = 64

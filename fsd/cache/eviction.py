@@ -1,0 +1,222 @@
+"""Holding the cache to its size: room is reserved before anything is written, and the least recently used extents go.
+
+Owns the account (what mirrors, objects and the index take on disk, what is reserved) and the order of eviction. Does
+not know what chunks are for.
+
+Concurrency: `reserve` is called by any task; one task, `run`, evicts. A reservation waits until a round of eviction
+has made room. Whoever holds a write mark must have reserved before: `run` waits for write marks, so the other order
+would be a deadlock.
+
+Order of an eviction: writers out, records away (index and pending), a new generation, readers out, then the hole. At no
+moment does a record name bytes that are gone; a kill in between costs bytes on disk that nobody knows, found at the
+next start.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Callable, Iterable
+
+import trio
+
+from fsd.cache.index import Held, IndexFailedError
+from fsd.cache.mirrors import BLOCK_BYTES, MAX_MIRROR_BYTES, Mirror, Mirrors
+from fsd.cache.presence import Presence
+from fsd.cache.punch import punch_hole
+
+log = logging.getLogger(__name__)
+
+SCAN_MIRRORS = 256
+"""Looked through between two checkpoints while the oldest extents are searched."""
+
+MIN_BATCH = 4
+"""Extents evicted at once, at least."""
+
+
+class Evictor:
+    """See the module's docstring. `other_bytes` tells what objects and index take on disk."""
+
+    def __init__(
+        self,
+        mirrors: Mirrors,
+        presence: Presence,
+        *,
+        limit_bytes: int,
+        low_water: float,
+        extent_bytes: int,
+        other_bytes: Callable[[], int],
+        limiter: trio.CapacityLimiter,
+    ) -> None:
+        self._mirrors = mirrors
+        self._presence = presence
+        self.limit_bytes = limit_bytes
+        self._low_bytes = int(limit_bytes * low_water)
+        # Between the two marks, eviction runs beside the writing; at the limit, writing waits for it.
+        self._wake_bytes = (self._low_bytes + limit_bytes) // 2
+        self._extent_bytes = extent_bytes
+        self._other_bytes = other_bytes
+        self._limiter = limiter
+        self._reserved_bytes = 0
+        self._wanted_bytes = 0
+        self._extra_bytes = 0
+        self._wake = trio.Event()
+        self._rounds = trio.lowlevel.ParkingLot()
+        self._last_freed = 0
+        self.evicted_bytes = 0
+        self.evicted_chunks = 0
+        self.evicted_extents = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """Everything the cache takes on disk."""
+        return self._mirrors.allocated_bytes + self._other_bytes()
+
+    async def reserve(self, size: int) -> bool:
+        """Room for `size` more bytes; give it back with `release` once they are counted. False: there is none."""
+        while self.used_bytes + self._reserved_bytes + size > self.limit_bytes:
+            if size > self.limit_bytes:
+                return False
+            if not await self._wait_round(size):
+                return False
+        self._reserved_bytes += size
+        self.wake_if_full()
+        return True
+
+    def release(self, size: int) -> None:
+        """End a reservation: what was written shows in the mirrors' own account by now."""
+        self._reserved_bytes -= size
+
+    def wake_if_full(self) -> None:
+        """Start a round if less room is left than there should be."""
+        if self.used_bytes + self._reserved_bytes > self._wake_bytes:
+            self._wake.set()
+
+    def shrink(self, size: int) -> None:
+        """Free `size` bytes though the limit does not ask for it, soon: the disk is full."""
+        self._extra_bytes = max(self._extra_bytes, size)
+        self._wake.set()
+
+    async def _wait_round(self, size: int) -> bool:
+        self._wanted_bytes += size
+        self._wake.set()
+        try:
+            await self._rounds.park()
+        finally:
+            self._wanted_bytes -= size
+        return self._last_freed > 0
+
+    async def run(self) -> None:
+        """Evict whenever it is needed, for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            freed = 0
+            try:
+                # Not to be cancelled half-way: records that are gone no longer tell of the bytes on disk.
+                with trio.CancelScope(shield=True):
+                    freed = await self._round()
+            except (OSError, IndexFailedError) as error:
+                log.error("cannot evict from the cache: %s", error)
+            self._last_freed = freed
+            self._rounds.unpark_all()
+
+    def _missing_bytes(self) -> int:
+        missing = self.used_bytes + self._reserved_bytes + self._wanted_bytes - self._low_bytes
+        return max(missing, self._extra_bytes)
+
+    async def _round(self) -> int:
+        target = self._missing_bytes()
+        self._extra_bytes = 0
+        freed = 0
+        while freed < target:
+            victims = await self._oldest(target - freed)
+            if not victims:
+                break
+            by_mirror: dict[Mirror, list[int]] = {}
+            for _, number, extent in victims:
+                mirror = self._mirrors.get(number)
+                if mirror is not None:
+                    by_mirror.setdefault(mirror, []).append(extent)
+            for mirror, extents in by_mirror.items():
+                freed += await self._evict_extents(mirror, extents)
+        self.evicted_bytes += freed
+        return freed
+
+    async def _oldest(self, size: int) -> list[tuple[int, int, int]]:
+        """(tick, mirror, extent) of the least recently used extents that make up about `size` bytes."""
+        mirrors = self._mirrors.all()
+        extents = 0
+        for mirror in mirrors:
+            extents += len(mirror.recency)
+        if not extents:
+            return []
+        mean = max(BLOCK_BYTES, self._mirrors.allocated_bytes // extents)
+        count = max(MIN_BATCH, -(-size // mean))
+        oldest: list[tuple[int, int, int]] = []
+        for first in range(0, len(mirrors), SCAN_MIRRORS):
+            some = (
+                (tick, mirror.number, extent)
+                for mirror in mirrors[first : first + SCAN_MIRRORS]
+                for tick, extent in mirror.recency
+            )
+            oldest = heapq.nsmallest(count, (*oldest, *some))
+            await trio.lowlevel.checkpoint()
+        return oldest
+
+    async def _evict_extents(self, mirror: Mirror, extents: Iterable[int]) -> int:
+        """Free extents of one mirror; returns the bytes that came free."""
+        await mirror.begin_punch()
+        try:
+            async with self._presence.dropping():
+                holes = [self._take_extent(mirror, extent) for extent in sorted(extents)]
+            mirror.recency_changed = True
+            await mirror.wait_readers()
+            if len(mirror.recency):
+                descriptor = self._mirrors.descriptor(mirror)
+                if await trio.to_thread.run_sync(_punch, descriptor, holes, limiter=self._limiter):
+                    return -self._mirrors.update_allocated(mirror)
+            return await self._remove(mirror)
+        finally:
+            mirror.end_punch()
+
+    def _take_extent(self, mirror: Mirror, extent: int) -> tuple[int, int]:
+        """Drop the records of an extent; returns the bytes that may go."""
+        start = extent * self._extent_bytes
+        mirror.recency.drop(extent)
+        try:
+            held = self._presence.starting_in(mirror.number, start, start + self._extent_bytes)
+            hole = self._hole(mirror, start, held)
+            self._presence.take(mirror.number, held)
+        except IndexFailedError as error:
+            log.error("cannot evict from the cache: %s", error)
+            return start, start
+        self.evicted_chunks += len(held)
+        self.evicted_extents += 1
+        return hole
+
+    async def _remove(self, mirror: Mirror) -> int:
+        """Delete a mirror of which nothing is left, or from which nothing can be punched."""
+        async with self._presence.dropping():
+            held = self._presence.starting_in(mirror.number, 0, MAX_MIRROR_BYTES)
+            self._presence.take(mirror.number, held)
+            self.evicted_chunks += len(held)
+        await mirror.wait_readers()
+        freed = mirror.allocated_bytes
+        await self._mirrors.remove(mirror, self._limiter)
+        return freed
+
+    def _hole(self, mirror: Mirror, start: int, held: list[Held]) -> tuple[int, int]:
+        """The bytes to free with an extent: without what an earlier chunk has in it, with what its last has behind."""
+        before = self._presence.last_before(mirror.number, start)
+        first = max(start, before.offset + before.length) if before is not None else start
+        end = max(start + self._extent_bytes, held[-1].offset + held[-1].length) if held else start + self._extent_bytes
+        # A block is freed only as a whole: take the rest of the last one, if it is nobody's.
+        block_end = -(-end // BLOCK_BYTES) * BLOCK_BYTES
+        if not self._presence.starting_in(mirror.number, end, block_end):
+            end = block_end
+        return first, end
+
+
+def _punch(descriptor: int, holes: list[tuple[int, int]]) -> bool:
+    return all(punch_hole(descriptor, start, end - start) for start, end in holes if start < end)

@@ -1,0 +1,362 @@
+"""Fetching what is absent: single flight, bounded requests, retries, the second look at a bad chunk.
+
+Owns the requests in flight. Is handed a `PackSource` and a writer; does not know files, nor what is in the cache
+beyond the question whether a chunk is present.
+
+A *job* is one range on its way. A chunk is in one job at most; whoever wants it joins that job. A reader waits for
+all jobs that have chunks of theirs and gets the plaintext from the jobs, so that it makes progress even if the cache
+keeps nothing.
+
+Concurrency: all state belongs to the event loop's thread. `fetch` joins and makes jobs without an await in between,
+which is what makes the flight single. No lock is held across a request. Jobs run in the cache's nursery, not in a
+reader's: a reader that is cancelled leaves its jobs to the others, and a job that was started for readers goes on
+without any (they tend to come back); only read-ahead that nobody waits for is cancelled.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterable, Sequence
+
+import trio
+
+from fsd.cache.plan import Range, check_placed, coalesce
+from fsd.cache.presence import Presence
+from fsd.cache.slots import Slots
+from fsd.cache.writing import MirrorWriter
+from fsd.errors import CorruptDataError, FsdError, NotFoundError, StorePermissionError, StoreUnreachableError
+from fsd.format.model import PlacedChunk
+from fsd.ids import Buffer
+from fsd.limits import Limits
+from fsd.repo.packs import PackSource
+
+log = logging.getLogger(__name__)
+
+LOG_INTERVAL_S = 10.0
+"""Between two log lines for one cause: a bad pack can have thousands of chunks."""
+
+
+class FetchTimeoutError(StoreUnreachableError):
+    """A read's deadline passed before its chunks came."""
+
+
+class _Waiter:
+    """A reader of chunks in one or more jobs."""
+
+    __slots__ = ("collected", "done", "error", "jobs", "wanted")
+
+    def __init__(self, wanted: set[bytes]) -> None:
+        self.wanted = wanted
+        self.collected: dict[bytes, Buffer] = {}
+        self.error: FsdError | None = None
+        self.jobs = 0
+        self.done = trio.Event()
+
+
+class _Job:
+    __slots__ = (
+        "attempts",
+        "chunks",
+        "done",
+        "fetched",
+        "holds",
+        "is_ahead",
+        "may_start",
+        "scope",
+        "started_s",
+        "waiters",
+    )
+
+    def __init__(self, fetched: Range, *, is_ahead: bool) -> None:
+        self.fetched = fetched
+        self.chunks = {chunk.id for chunk in fetched.chunks}
+        self.is_ahead = is_ahead
+        self.holds = 0
+        """Read-ahead handles that want it."""
+        self.waiters: set[_Waiter] = set()
+        self.attempts = 0
+        self.may_start = trio.Event()
+        self.started_s = 0.0
+        self.scope = trio.CancelScope()
+        self.done = trio.Event()
+
+
+class Fetch:
+    """Read-ahead that was started. It goes on until it is done or cancelled, whatever becomes of the handle."""
+
+    def __init__(self, fetcher: Fetcher, jobs: list[_Job]) -> None:
+        self._fetcher = fetcher
+        self._jobs = jobs
+        for job in jobs:
+            job.holds += 1
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing of it is on its way any more."""
+        return all(job.done.is_set() for job in self._jobs)
+
+    async def wait(self) -> None:
+        """Wait until it has ended, well or not."""
+        for job in self._jobs:
+            await job.done.wait()
+
+    def cancel(self) -> None:
+        """Give it up, except for what a reader or another handle waits for. Idempotent."""
+        jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job.holds -= 1
+            self._fetcher.cancel_unwanted(job)
+
+
+class Fetcher:
+    """See the module's docstring."""
+
+    def __init__(
+        self, source: PackSource, presence: Presence, writer: MirrorWriter, limits: Limits, nursery: trio.Nursery
+    ) -> None:
+        self._source = source
+        self._presence = presence
+        self._writer = writer
+        self._limits = limits
+        self._nursery = nursery
+        self._jobs: dict[bytes, _Job] = {}
+        self._slots: Slots[_Job] = Slots(
+            requests=limits.fetch_requests,
+            ahead_requests=limits.fetch_ahead_requests,
+            size_bytes=limits.fetch_bytes,
+        )
+        self._logged: dict[str, float] = {}
+        self.fetched_bytes = 0
+        self.fetched_requests = 0
+        self.written_bytes = 0
+        self.retries = 0
+        self.failures = 0
+        self.corrupt_chunks = 0
+
+    @property
+    def in_flight_requests(self) -> int:
+        """Ranges being fetched or written."""
+        return len(self._slots)
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Their bytes."""
+        return self._slots.running_bytes
+
+    @property
+    def waiting_requests(self) -> int:
+        """Ranges that wait for a slot."""
+        return self._slots.waiting
+
+    def is_coming(self, chunk: bytes) -> bool:
+        """Whether a chunk is on its way."""
+        return chunk in self._jobs
+
+    # --- asking
+
+    async def fetch(self, chunks: Sequence[PlacedChunk]) -> dict[bytes, Buffer]:
+        """Fetch chunks that are absent. Returns plaintext by id.
+
+        A chunk that somebody else's job was about to write already may be missing from the result; it is in the cache
+        then. Raises StoreUnreachableError, StorePermissionError, CorruptDataError.
+        """
+        for chunk in chunks:
+            check_placed(chunk)
+        waiter = _Waiter({chunk.id for chunk in chunks})
+        jobs = self._join(chunks, ahead=False)
+        waiter.jobs = len(jobs)
+        for job in jobs:
+            job.waiters.add(waiter)
+            job.is_ahead = False
+            self._slots.promote(job)
+        self._start_jobs()
+        try:
+            await waiter.done.wait()
+        finally:
+            for job in jobs:
+                job.waiters.discard(waiter)
+                self.cancel_unwanted(job)
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.collected
+
+    def start(self, chunks: Iterable[PlacedChunk]) -> Fetch:
+        """Begin to fetch chunks that are absent and not on their way, with what slots readers leave."""
+        sound = []
+        for chunk in chunks:
+            try:
+                check_placed(chunk)
+            except CorruptDataError:
+                continue  # whoever reads it is told
+            sound.append(chunk)
+        fetch = Fetch(self, self._join(sound, ahead=True))
+        self._start_jobs()
+        return fetch
+
+    def _join(self, chunks: Iterable[PlacedChunk], *, ahead: bool) -> list[_Job]:
+        """The jobs that have these chunks, made where there were none."""
+        jobs: dict[_Job, None] = {}
+        absent: dict[bytes, PlacedChunk] = {}
+        for chunk in chunks:
+            job = self._jobs.get(chunk.id)
+            if job is not None:
+                jobs[job] = None
+            else:
+                absent[chunk.id] = chunk
+        for fetched in coalesce(
+            absent.values(), range_bytes=self._limits.range_bytes, gap_bytes=self._limits.range_gap_bytes
+        ):
+            job = self._add(fetched, ahead=ahead)
+            jobs[job] = None
+        return list(jobs)
+
+    def _add(self, fetched: Range, *, ahead: bool) -> _Job:
+        job = _Job(fetched, is_ahead=ahead)
+        for chunk in job.chunks:
+            self._jobs[chunk] = job
+        self._queue(job)
+        self._nursery.start_soon(self._run, job)
+        return job
+
+    def _queue(self, job: _Job) -> None:
+        job.may_start = trio.Event()
+        self._slots.add(job, job.fetched.length, ahead=job.is_ahead)
+
+    def _start_jobs(self) -> None:
+        while (job := self._slots.start_next()) is not None:
+            job.started_s = trio.current_time()
+            job.may_start.set()
+
+    def cancel_unwanted(self, job: _Job) -> None:
+        """Cancel a job that was read-ahead all along, if nobody is left who wants it."""
+        if job.is_ahead and not job.holds and not job.waiters:
+            job.scope.cancel()
+
+    async def lend_slots(self) -> None:
+        """For ever: let requests that have become slow not count as in flight."""
+        slow_s = self._limits.fetch_slow_s
+        while True:
+            await trio.sleep(slow_s / 2)
+            before_s = trio.current_time() - slow_s
+            for job in self._slots.running():
+                if job.started_s < before_s:
+                    self._slots.lend(job)
+            self._start_jobs()
+
+    # --- one job
+
+    async def _run(self, job: _Job) -> None:
+        try:
+            with job.scope:
+                while not await self._attempt_in_slot(job):
+                    await trio.sleep(self._backoff_s(job.attempts))
+                    self._queue(job)
+                    self._start_jobs()
+        finally:
+            self._end(job)
+
+    async def _attempt_in_slot(self, job: _Job) -> bool:
+        try:
+            await job.may_start.wait()
+            return await self._attempt(job)
+        finally:
+            if not self._slots.discard(job):
+                self._slots.finish(job)
+            self._start_jobs()
+
+    def _end(self, job: _Job) -> None:
+        """The job is over, and whoever waits learns what came of it."""
+        for chunk in job.chunks:
+            self._jobs.pop(chunk, None)
+        for waiter in job.waiters:
+            waiter.jobs -= 1
+            if waiter.jobs == 0 or waiter.error is not None:
+                waiter.done.set()
+        job.done.set()
+
+    async def _attempt(self, job: _Job) -> bool:
+        """Fetch, check and write. True: the job is over; False: it is worth another try, later."""
+        job.attempts += 1
+        fetched = job.fetched
+        try:
+            self.fetched_requests += 1
+            body = await self._source.read(fetched.pack, fetched.start, fetched.length)
+        except StorePermissionError as error:
+            self._fail(job, error)
+        except StoreUnreachableError as error:
+            if job.attempts < self._limits.fetch_attempts and (job.waiters or not job.is_ahead):
+                self.retries += 1
+                return False
+            self._fail(job, error)
+        except NotFoundError as error:
+            self._fail(job, CorruptDataError(f"pack {fetched.pack.hex()} is gone: {error.message}"))
+        except CorruptDataError as error:
+            self._fail(job, error)
+        else:
+            self.fetched_bytes += len(body)
+            await self._store(job, body)
+        return True
+
+    def _backoff_s(self, attempts: int) -> float:
+        longest = min(self._limits.retry_min_s * 8.0 ** (attempts - 1), self._limits.retry_max_s)
+        return longest * random.uniform(0.5, 1.0)
+
+    async def _store(self, job: _Job, body: Buffer) -> None:
+        stored = await self._writer.store(job.fetched, body, lambda: self._wanted(job))
+        self.written_bytes += stored.written_bytes
+        self._hand_out(job, stored.kept)
+        for chunk in job.fetched.chunks:
+            if chunk.id in stored.bad:
+                await self._look_again(job, chunk, stored.bad[chunk.id])
+
+    def _wanted(self, job: _Job) -> set[bytes]:
+        return set().union(*(waiter.wanted for waiter in job.waiters)) & job.chunks
+
+    def _hand_out(self, job: _Job, kept: dict[bytes, Buffer]) -> None:
+        for waiter in job.waiters:
+            waiter.collected.update((chunk, plain) for chunk, plain in kept.items() if chunk in waiter.wanted)
+
+    async def _look_again(self, job: _Job, chunk: PlacedChunk, first: CorruptDataError) -> None:
+        """A chunk was bad. Fetch it alone, if a reader wants it; a second failure is theirs."""
+        if not any(chunk.id in waiter.wanted for waiter in job.waiters):
+            return
+        place = chunk.placement
+        alone = Range(place.pack, place.offset, place.stored, (chunk,))
+        error: FsdError = first
+        try:
+            self.fetched_requests += 1
+            body = await self._source.read(alone.pack, alone.start, alone.length)
+            self.fetched_bytes += len(body)
+            stored = await self._writer.store(alone, body, lambda: {chunk.id})
+        except StoreUnreachableError as unreachable:
+            error = unreachable
+        except NotFoundError as gone:
+            error = CorruptDataError(f"pack {place.pack.hex()} is gone: {gone.message}")
+        else:
+            if chunk.id not in stored.bad:
+                self._hand_out(job, stored.kept)
+                return
+            self.corrupt_chunks += 1
+            error = CorruptDataError(f"{stored.bad[chunk.id].message} (pack {place.pack.hex()} at {place.offset})")
+        self._report(f"corrupt {place.pack.hex()}", error)
+        for waiter in job.waiters:
+            if chunk.id in waiter.wanted:
+                waiter.error = waiter.error or error
+
+    def _fail(self, job: _Job, error: FsdError) -> None:
+        self.failures += 1
+        if job.waiters:
+            self._report(f"{type(error).__name__} {job.fetched.pack.hex()}", error)
+        for waiter in job.waiters:
+            waiter.error = waiter.error or error
+
+    def _report(self, cause: str, error: FsdError) -> None:
+        """Log an error, but one of a cause only now and then."""
+        now_s = trio.current_time()
+        if now_s - self._logged.get(cause, float("-inf")) < LOG_INTERVAL_S:
+            return
+        if len(self._logged) > 1000:
+            self._logged.clear()
+        self._logged[cause] = now_s
+        log.error("cannot fetch: %s", error)

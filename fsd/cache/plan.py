@@ -1,0 +1,179 @@
+"""What to ask a store for: which chunks go into one request, and how far a miss widens. Pure decisions, no I/O.
+
+A *range* is one GET: a run of a pack with the chunks wanted from it. Everything here works on hints (placements); a
+wrong one costs a request and never a byte, since whoever decodes a range checks each chunk.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from fsd.errors import CorruptDataError
+from fsd.format.limits import MAX_CHUNK_BYTES
+from fsd.format.model import PlacedChunk, Placement
+from fsd.format.pack import PackedChunk
+from fsd.ids import ID_BYTES
+
+WIDEN_MIN_BYTES = 256 * 1024
+"""The first window: what costs a tenth of a round trip on the link that the limits are made for."""
+
+NEAR_BYTES = 16 * 1024 * 1024
+"""Misses this far apart in a pack still speak for each other. In a pack of small files that is most of the pack; in the
+pack of one large file, random reads rarely meet."""
+
+RECENT_S = 30.0
+"""A miss older than this says nothing about what is read now."""
+
+RECENT_MISSES = 32
+RECENT_PACKS = 1024
+"""Bounds of the history: misses kept a pack, packs kept."""
+
+MAX_PACK_BYTES = 1 << 50
+"""No placement reaches further; what claims to is not worth a request."""
+
+
+class Range(NamedTuple):
+    """One GET."""
+
+    pack: bytes
+    start: int
+    """Bytes from the pack's start."""
+    length: int
+    chunks: tuple[PlacedChunk, ...]
+    """What is wanted of it, by offset."""
+
+
+def check_placed(chunk: PlacedChunk) -> None:
+    """Refuse a placement that cannot be, before anything is asked for or allocated. Raises CorruptDataError."""
+    place = chunk.placement
+    if (
+        not 0 < chunk.length <= MAX_CHUNK_BYTES
+        or not 0 < place.stored <= chunk.length
+        or not (0 <= place.offset <= MAX_PACK_BYTES and place.plain_offset >= 0)
+    ):
+        raise CorruptDataError(f"chunk {chunk.id.hex()} claims {place.stored} bytes at {place.offset} of its pack")
+
+
+def coalesce(chunks: Iterable[PlacedChunk], *, range_bytes: int, gap_bytes: int) -> list[Range]:
+    """The fewest ranges of at most `range_bytes` (one chunk may be longer) that read over gaps of `gap_bytes`.
+
+    Ranges come in the order in which their packs were first asked for, then by offset.
+    """
+    by_pack: dict[bytes, list[PlacedChunk]] = {}
+    for chunk in chunks:
+        by_pack.setdefault(chunk.placement.pack, []).append(chunk)
+    ranges: list[Range] = []
+    for pack, wanted in by_pack.items():
+        wanted.sort(key=_offset)
+        first = 0
+        start = wanted[0].placement.offset
+        end = start
+        for position, chunk in enumerate(wanted):
+            offset = chunk.placement.offset
+            chunk_end = offset + chunk.placement.stored
+            if position > first and (offset - end > gap_bytes or max(end, chunk_end) - start > range_bytes):
+                ranges.append(Range(pack, start, end - start, tuple(wanted[first:position])))
+                first, start, end = position, offset, offset
+            end = max(end, chunk_end)
+        ranges.append(Range(pack, start, end - start, tuple(wanted[first:])))
+    return ranges
+
+
+def _offset(chunk: PlacedChunk) -> int:
+    return chunk.placement.offset
+
+
+class MissHistory:
+    """Recent misses of each pack, from which a window follows. Bounded; forgets what is old."""
+
+    def __init__(self, widen_max_bytes: int) -> None:
+        self._widen_max = widen_max_bytes
+        self._misses: OrderedDict[bytes, deque[tuple[float, int]]] = OrderedDict()
+
+    def window(self, pack: bytes, offset: int, now_s: float) -> int:
+        """Record a miss at `offset` of `pack`, and say how many bytes around it are worth fetching; 0: the chunk only.
+
+        The first miss of a neighbourhood is alone; the second widens to `WIDEN_MIN_BYTES`, each further one to twice
+        as much. So what is fetched in vain stays in proportion to the round trips that were paid before.
+        """
+        misses = self._misses.get(pack)
+        if misses is None:
+            misses = self._misses[pack] = deque(maxlen=RECENT_MISSES)
+            if len(self._misses) > RECENT_PACKS:
+                self._misses.popitem(last=False)
+        else:
+            self._misses.move_to_end(pack)
+        near = sum(1 for at_s, at in misses if now_s - at_s <= RECENT_S and abs(at - offset) <= NEAR_BYTES)
+        misses.append((now_s, offset))
+        if near == 0:
+            return 0
+        return min(WIDEN_MIN_BYTES << min(near - 1, 32), self._widen_max)
+
+
+class PackContents:
+    """A pack's contents, 48 bytes a chunk: a list of `PackedChunk` takes five times that."""
+
+    def __init__(self, pack: bytes, chunks: Sequence[PackedChunk]) -> None:
+        self.pack = pack
+        self._ids = b"".join(chunk.id for chunk in chunks)
+        self._offsets = array("Q")
+        self._plain_offsets = array("Q")
+        offset = plain_offset = 0
+        for chunk in chunks:
+            self._offsets.append(offset)
+            self._plain_offsets.append(plain_offset)
+            offset += chunk.stored
+            plain_offset += chunk.length
+        self._offsets.append(offset)
+        self._plain_offsets.append(plain_offset)
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes in memory."""
+        return len(self) * (ID_BYTES + 16)
+
+    def chunk(self, position: int) -> PlacedChunk:
+        """The chunk at `position` in pack order."""
+        offset, plain_offset = self._offsets[position], self._plain_offsets[position]
+        return PlacedChunk(
+            self._ids[position * ID_BYTES : (position + 1) * ID_BYTES],
+            self._plain_offsets[position + 1] - plain_offset,
+            Placement(self.pack, offset, self._offsets[position + 1] - offset, plain_offset),
+        )
+
+    def neighbours(self, offset: int, window_bytes: int, is_known: Callable[[bytes], bool]) -> list[PlacedChunk]:
+        """Chunks around byte `offset` of the pack worth fetching: `window_bytes` of them, none that `is_known`.
+
+        Half the window lies before, half behind; a side that ends early, at a known chunk or the pack's end, leaves
+        its rest to the other. A reader who comes from one side so gets the whole window on the other.
+        """
+        here = bisect_right(self._offsets, offset) - 1
+        if not 0 <= here < len(self):
+            return []
+        before: list[PlacedChunk] = []
+        taken = self._take(range(here - 1, -1, -1), window_bytes // 2, is_known, before)
+        behind: list[PlacedChunk] = []
+        taken += self._take(range(here + 1, len(self)), window_bytes - taken, is_known, behind)
+        if before and taken < window_bytes:
+            rest = range(here - 1 - len(before), -1, -1)
+            self._take(rest, window_bytes - taken, is_known, before)
+        return before[::-1] + behind
+
+    def _take(
+        self, positions: Iterable[int], budget: int, is_known: Callable[[bytes], bool], into: list[PlacedChunk]
+    ) -> int:
+        taken = 0
+        for position in positions:
+            chunk = self.chunk(position)
+            if taken + chunk.placement.stored > budget or is_known(chunk.id):
+                break
+            into.append(chunk)
+            taken += chunk.placement.stored
+        return taken

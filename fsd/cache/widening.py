@@ -1,0 +1,90 @@
+"""Widening: a reader of small files who misses again and again in one pack soon wants its other chunks as well.
+
+Owns the history of misses and the contents of packs that were asked for (bounded). What to fetch is decided in
+`plan`; the fetching is read-ahead like any other, behind the miss itself, which waits for nothing of this.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+
+import trio
+
+from fsd.cache.fetcher import Fetcher
+from fsd.cache.plan import MissHistory, PackContents
+from fsd.cache.presence import Presence
+from fsd.errors import FsdError
+from fsd.format.model import PlacedChunk
+from fsd.repo.packs import PackSource
+
+log = logging.getLogger(__name__)
+
+CONTENTS_MEMORY_BYTES = 8 * 1024 * 1024
+"""Contents kept: of 170 packs of a thousand chunks."""
+
+
+class Widening:
+    """See the module's docstring. Used from the event loop's thread."""
+
+    def __init__(
+        self,
+        source: PackSource,
+        presence: Presence,
+        fetcher: Fetcher,
+        nursery: trio.Nursery,
+        *,
+        widen_max_bytes: int,
+    ) -> None:
+        self._source = source
+        self._presence = presence
+        self._fetcher = fetcher
+        self._nursery = nursery
+        self._history = MissHistory(widen_max_bytes)
+        self._contents: OrderedDict[bytes, PackContents | None] = OrderedDict()
+        self._asked: set[bytes] = set()
+        self.widened_bytes = 0
+
+    def note_miss(self, chunk: PlacedChunk) -> None:
+        """A reader misses this chunk, and it is being fetched. Starts what is to come along with it."""
+        place = chunk.placement
+        window = self._history.window(place.pack, place.offset, trio.current_time())
+        if window == 0:
+            return
+        if place.pack in self._contents:
+            self._widen(place.pack, place.offset, window)
+        elif place.pack not in self._asked:
+            self._asked.add(place.pack)
+            self._nursery.start_soon(self._ask, place.pack, place.offset, window)
+
+    async def _ask(self, pack: bytes, offset: int, window: int) -> None:
+        try:
+            chunks = await self._source.contents(pack)
+        except FsdError as error:
+            # Not a reader's error: their chunk has a fetch of its own.
+            log.warning("cannot read the contents of pack %s: %s", pack.hex(), error)
+            return
+        finally:
+            self._asked.discard(pack)
+        contents = PackContents(pack, chunks)
+        if contents.memory_bytes > CONTENTS_MEMORY_BYTES // 4:
+            # Not worth its memory: chunks this small come along with their neighbours over the gap.
+            self._contents[pack] = None
+        else:
+            self._contents[pack] = contents
+        while sum(kept.memory_bytes for kept in self._contents.values() if kept is not None) > CONTENTS_MEMORY_BYTES:
+            self._contents.popitem(last=False)
+        self._widen(pack, offset, window)
+
+    def _widen(self, pack: bytes, offset: int, window: int) -> None:
+        contents = self._contents[pack]
+        self._contents.move_to_end(pack)
+        if contents is None:
+            return
+        chunks = contents.neighbours(offset, window, self._is_known)
+        if chunks:
+            self.widened_bytes += sum(chunk.length for chunk in chunks)
+            self._fetcher.start(chunks)
+
+    def _is_known(self, chunk: bytes) -> bool:
+        return self._fetcher.is_coming(chunk) or self._presence.find(chunk) is not None

@@ -1,0 +1,235 @@
+"""From a range that was fetched to chunks in mirrors: decompress, check, write.
+
+Owns nothing but the order of these steps. No chunk that failed its check is ever written, and none is written over
+another: a range of a mirror is claimed before (see `presence`), and what cannot lie where its placement says goes to
+the overflow mirror.
+
+Concurrency: `store` may run for many ranges at once, but never for one chunk twice (the fetcher sees to that). The
+work is done in one thread job a range.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable, Collection
+from typing import NamedTuple
+
+import trio
+
+from fsd.cache.eviction import Evictor
+from fsd.cache.flushing import Flusher
+from fsd.cache.index import IndexFailedError
+from fsd.cache.mirrors import BLOCK_BYTES, MAX_MIRROR_BYTES, OVERFLOW_PACK, Mirror, Mirrors
+from fsd.cache.plan import Range
+from fsd.cache.presence import Presence
+from fsd.errors import CorruptDataError
+from fsd.format.model import PlacedChunk
+from fsd.format.pack import decode_chunk
+from fsd.ids import Buffer
+
+log = logging.getLogger(__name__)
+
+
+class Stored(NamedTuple):
+    """What became of the chunks of a range."""
+
+    kept: dict[bytes, Buffer]
+    """Plaintext of those that were asked to be kept."""
+    bad: dict[bytes, CorruptDataError]
+    """Those whose bytes are not what their id promises."""
+    written_bytes: int
+
+
+class _Target(NamedTuple):
+    chunk: PlacedChunk
+    mirror: Mirror | None
+    """None: not to be written."""
+    offset: int
+
+
+class MirrorWriter:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        mirrors: Mirrors,
+        presence: Presence,
+        evictor: Evictor,
+        flusher: Flusher,
+        limiter: trio.CapacityLimiter,
+    ) -> None:
+        self._mirrors = mirrors
+        self._presence = presence
+        self._evictor = evictor
+        self._flusher = flusher
+        self._limiter = limiter
+        self._overflow_end = 0
+        self.streamed_bytes = 0
+        """Served without being kept: there was no room."""
+
+    async def store(self, fetched: Range, body: Buffer, wanted: Callable[[], Collection[bytes]]) -> Stored:
+        """Check and write the chunks of a range whose bytes are `body` (shorter than the range where the pack ended).
+
+        `wanted` is asked, as late as possible, for the ids whose plaintext is to be returned as well. A disk that is
+        full or fails is no error here: chunks are then only returned.
+        """
+        absent = [chunk for chunk in fetched.chunks if self._presence.find(chunk.id) is None]
+        room = sum(-(-chunk.length // BLOCK_BYTES) * BLOCK_BYTES for chunk in absent) + BLOCK_BYTES
+        if not absent or not await self._evictor.reserve(room):
+            return await self._in_thread([_Target(chunk, None, 0) for chunk in fetched.chunks], fetched, body, wanted)
+        try:
+            # A claim that was made is released or added, whoever is cancelled meanwhile.
+            with trio.CancelScope(shield=True):
+                stored = await self._write(fetched, {chunk.id for chunk in absent}, body, wanted)
+        finally:
+            self._evictor.release(room)
+        await self._flusher.note_written(stored.written_bytes)
+        return stored
+
+    async def _write(
+        self, fetched: Range, absent: set[bytes], body: Buffer, wanted: Callable[[], Collection[bytes]]
+    ) -> Stored:
+        held: list[Mirror] = []
+        targets: list[_Target] = []
+        try:
+            try:
+                held.append(await self._mirrors.begin_write(fetched.pack, self._limiter))
+                targets = await self._claim(fetched, absent, held)
+            except (OSError, IndexFailedError) as error:
+                log.warning("cannot write to the cache: %s", error)
+                targets = [_Target(chunk, None, 0) for chunk in fetched.chunks]
+            written: set[bytes] = set()
+            try:
+                stored = await self._in_thread(targets, fetched, body, wanted, written)
+            finally:
+                self._settle(targets, written, held)
+            return stored
+        finally:
+            for mirror in held:
+                mirror.end_write()
+
+    async def _claim(self, fetched: Range, absent: set[bytes], held: list[Mirror]) -> list[_Target]:
+        """Decide where each chunk goes. The mirrors that get any are in `held`, with write marks."""
+        own = held[0]
+        targets: list[_Target] = []
+        try:
+            for chunk in fetched.chunks:
+                offset = chunk.placement.plain_offset
+                if chunk.id not in absent:
+                    targets.append(_Target(chunk, None, 0))
+                elif offset + chunk.length <= MAX_MIRROR_BYTES and self._presence.claim(
+                    own.number, chunk.id, offset, chunk.length
+                ):
+                    targets.append(_Target(chunk, own, offset))
+                else:
+                    targets.append(await self._claim_overflow(chunk, held))
+        except BaseException:
+            self._settle(targets, set(), [])
+            raise
+        return targets
+
+    async def _claim_overflow(self, chunk: PlacedChunk, held: list[Mirror]) -> _Target:
+        overflow = next((mirror for mirror in held if mirror.pack == OVERFLOW_PACK), None)
+        if overflow is None:
+            overflow = await self._mirrors.begin_write(OVERFLOW_PACK, self._limiter)
+            held.append(overflow)
+        end = self._presence.last_before(overflow.number, MAX_MIRROR_BYTES)
+        offset = max(self._overflow_end, end.offset + end.length if end is not None else 0)
+        if offset + chunk.length > MAX_MIRROR_BYTES or not self._presence.claim(
+            overflow.number, chunk.id, offset, chunk.length
+        ):
+            return _Target(chunk, None, 0)
+        self._overflow_end = offset + chunk.length
+        return _Target(chunk, overflow, offset)
+
+    def _settle(self, targets: list[_Target], written: set[bytes], held: list[Mirror]) -> None:
+        """Turn claims into records where bytes were written, and give up the others."""
+        for chunk, mirror, offset in targets:
+            if mirror is None:
+                continue
+            if chunk.id in written:
+                self._presence.add(mirror.number, chunk.id, offset, chunk.length)
+                self._mirrors.use(mirror, offset, offset + chunk.length)
+                mirror.is_dirty = True
+            else:
+                self._presence.release(mirror.number, offset)
+        for mirror in held:
+            try:
+                self._mirrors.update_allocated(mirror)
+            except OSError as error:
+                log.warning("cannot look at %s: %s", mirror.path, error)
+
+    async def _in_thread(
+        self,
+        targets: list[_Target],
+        fetched: Range,
+        body: Buffer,
+        wanted: Callable[[], Collection[bytes]],
+        written: set[bytes] | None = None,
+    ) -> Stored:
+        try:
+            jobs = [
+                (chunk, self._mirrors.descriptor(mirror) if mirror is not None else -1, offset)
+                for chunk, mirror, offset in targets
+            ]
+        except OSError as error:
+            log.warning("cannot write to the cache: %s", error)
+            jobs = [(chunk, -1, 0) for chunk, _, _ in targets]
+        done: set[bytes] = set() if written is None else written
+        stored, full = await trio.to_thread.run_sync(
+            _decode_and_write, jobs, fetched, body, frozenset(wanted()), done, limiter=self._limiter
+        )
+        if full is not None:
+            log.warning("cannot write to the cache: %s", full)
+            if full.errno in (errno.ENOSPC, errno.EDQUOT):
+                # Not waited for: we hold a write mark. Who comes next finds room.
+                self._evictor.shrink(2 * fetched.length)
+        self.streamed_bytes += sum(len(plain) for chunk, plain in stored.kept.items() if chunk not in done)
+        return stored
+
+
+def _decode_and_write(
+    jobs: list[tuple[PlacedChunk, int, int]],
+    fetched: Range,
+    body: Buffer,
+    keep: frozenset[bytes],
+    written: set[bytes],
+) -> tuple[Stored, OSError | None]:
+    view = memoryview(body)
+    kept: dict[bytes, Buffer] = {}
+    bad: dict[bytes, CorruptDataError] = {}
+    failed: OSError | None = None
+    written_bytes = 0
+    for chunk, descriptor, offset in jobs:
+        if descriptor < 0 and chunk.id not in keep:
+            continue
+        start = chunk.placement.offset - fetched.start
+        try:
+            plain = decode_chunk(chunk.id, view[start : start + chunk.placement.stored], chunk.length)
+        except CorruptDataError as error:
+            bad[chunk.id] = error
+            continue
+        if len(plain) != chunk.length:
+            bad[chunk.id] = CorruptDataError(f"chunk {chunk.id.hex()} has {len(plain)} bytes, not {chunk.length}")
+            continue
+        if chunk.id in keep:
+            kept[chunk.id] = plain
+        if descriptor >= 0 and failed is None:
+            try:
+                _write_all(descriptor, plain, offset)
+            except OSError as error:
+                failed = error
+                continue
+            written.add(chunk.id)
+            written_bytes += len(plain)
+    return Stored(kept, bad, written_bytes), failed
+
+
+def _write_all(descriptor: int, data: Buffer, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(descriptor, view, offset)
+        view = view[done:]
+        offset += done
