@@ -1,0 +1,204 @@
+"""The configuration: TOML files in the order of increasing weight, each key checked, each error naming its file.
+
+Owns the files' format, and sizes as people write them. Knows neither the environment nor the command line: the
+locations are handed in, and what the user typed goes over what is read here.
+
+    store = "gs://bucket/prefix"        # or an absolute path, or ~/path
+    cache_dir = "/var/cache/fsd"
+    cache_size = "200G"
+
+    [limits]                            # any field of fsd.limits.Limits by its name
+    read_deadline_s = 60
+    fetch_bytes = "256M"
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from fsd.errors import FsdError, UsageError, near_misses
+from fsd.limits import DEFAULT_LIMITS, Limits
+
+_BINARY_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50, "E": 1 << 60}
+_DECIMAL_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15, "EB": 10**18}
+_UNITS = {
+    **_BINARY_UNITS,
+    "B": 1,
+    **{f"{letter}IB": size for letter, size in _BINARY_UNITS.items() if letter},
+    **_DECIMAL_UNITS,
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
+_MAX_SIZE = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the files said; defaults where they said nothing."""
+
+    store: str | None = None
+    """As `open_store` takes it; None: nobody named one."""
+    cache_dir: Path | None = None
+    """None: the default for the store (`default_cache_path`)."""
+    limits: Limits = DEFAULT_LIMITS
+
+    @property
+    def cache_size(self) -> int:
+        """Bytes that the cache may take on disk. `cache_size` in a file is another name for this limit."""
+        return self.limits.cache_bytes
+
+
+def config_files(system: Path, user: Path) -> list[Path]:
+    """The files that are there, in the order of increasing weight: `*.toml` in the folder `system` by name, then the
+    file `user`."""
+    candidates = [*sorted(system.glob("*.toml")), user]
+    return [path for path in candidates if path.exists()]
+
+
+def load_config(files: Iterable[Path], *, home: Path) -> Config:
+    """Read `files`; a later one goes over an earlier one, key by key. `~` stands for `home`.
+
+    Raises UsageError for what is wrong in a file, FsdError for a file that cannot be read.
+    """
+    config = Config()
+    for path in files:
+        try:
+            table = tomllib.loads(path.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path} is not TOML: {error}") from None
+        except OSError as error:
+            raise FsdError(f"cannot read the configuration {path}: {error.strerror}") from error
+        config = _merge(config, table, _Source(path, home))
+    return config
+
+
+def parse_size(text: str) -> int:
+    """Bytes: '1048576', '100G' and '100GiB' (powers of 1024), '100GB' (powers of 1000), '1.5T'. Raises UsageError."""
+    match = _SIZE.fullmatch(text.strip())
+    unit = _UNITS.get(match[2].upper()) if match else None
+    if match is None or unit is None:
+        raise UsageError(f"{text!r} is no size", hint="write a number with or without a unit: 500M, 100G, 1.5T")
+    size = int(match[1]) * unit if match[1].isdigit() else int(float(match[1]) * unit)
+    if size > _MAX_SIZE:
+        raise UsageError(f"{text!r} is more than any disk holds")
+    return size
+
+
+def format_size(size: int) -> str:
+    """'0 B', '1023 B', '1.0 KiB', '14.3 GiB': three digits or so, for people."""
+    if size < 1024:
+        return f"{size} B"
+    value, units = float(size), iter(("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))
+    unit = "B"
+    # Not 1024: 1023.96 would be shown as 1024.0.
+    while value >= 1023.95 and unit != "EiB":
+        value, unit = value / 1024, next(units)
+    return f"{value:.1f} {unit}"
+
+
+def default_store_path(data_home: Path) -> Path:
+    """The embedded default store, below the user's data folder ($XDG_DATA_HOME)."""
+    return data_home / "fsd" / "store"
+
+
+def default_cache_path(cache_home: Path, store_id: str) -> Path:
+    """The cache of one store, below the user's cache folder ($XDG_CACHE_HOME). `store_id` is from the store's marker:
+    one place reached by two URLs has one cache, and a place made anew has another."""
+    return cache_home / "fsd" / store_id
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a value came from, for messages and for `~`."""
+
+    path: Path
+    home: Path
+
+    def wrong(self, key: str, value: object, expected: str) -> UsageError:
+        return UsageError(f"{self.path}: {key} must be {expected}, not {value!r}")
+
+    def unknown(self, key: str, known: Iterable[str], where: str = "") -> UsageError:
+        known = list(known)
+        hint = near_misses(key, known) or f"known are: {', '.join(known)}"
+        return UsageError(f"{self.path}: unknown key {key!r}{where}", hint=hint)
+
+
+def _merge(config: Config, table: Mapping[str, object], source: _Source) -> Config:
+    for key, value in table.items():
+        if key not in _KEYS:
+            raise source.unknown(key, _KEYS)
+        config = _KEYS[key](config, value, source)
+    limits = table.get("limits")
+    if "cache_size" in table and isinstance(limits, dict) and "cache_bytes" in limits:
+        raise UsageError(f"{source.path}: cache_size and limits.cache_bytes are the same; keep one of them")
+    return config
+
+
+def _set_store(config: Config, value: object, source: _Source) -> Config:
+    expected = "a URL, or a path that starts with / or ~/"
+    if not isinstance(value, str):
+        raise source.wrong("store", value, expected)
+    store = value if "://" in value else str(_path("store", value, source, expected))
+    return replace(config, store=store)
+
+
+def _set_cache_dir(config: Config, value: object, source: _Source) -> Config:
+    return replace(config, cache_dir=_path("cache_dir", value, source, "a path that starts with / or ~/"))
+
+
+def _set_cache_size(config: Config, value: object, source: _Source) -> Config:
+    return replace(config, limits=replace(config.limits, cache_bytes=_size("cache_size", value, source)))
+
+
+def _set_limits(config: Config, value: object, source: _Source) -> Config:
+    if not isinstance(value, dict):
+        raise source.wrong("limits", value, "a table")
+    known = {field.name: field.type for field in fields(Limits)}
+    changes: dict[str, int | float] = {}
+    for name, limit in value.items():
+        if name not in known:
+            raise source.unknown(name, known, " in [limits]")
+        if name.endswith("_bytes"):
+            changes[name] = _size(name, limit, source)
+        elif known[name] in (int, "int"):
+            if type(limit) is not int or limit < 1:
+                raise source.wrong(name, limit, "a whole number, at least 1")
+            changes[name] = limit
+        else:
+            if type(limit) not in (int, float) or not 0 <= limit < math.inf:
+                raise source.wrong(name, limit, "a number, not negative")
+            changes[name] = float(limit)
+    return replace(config, limits=replace(config.limits, **changes))  # type: ignore[arg-type]  # checked above
+
+
+_KEYS: dict[str, Callable[[Config, object, _Source], Config]] = {
+    "store": _set_store,
+    "cache_dir": _set_cache_dir,
+    "cache_size": _set_cache_size,
+    "limits": _set_limits,
+}
+
+
+def _size(key: str, value: object, source: _Source) -> int:
+    if isinstance(value, str):
+        try:
+            return parse_size(value)
+        except UsageError as error:
+            raise UsageError(f"{source.path}: {key}: {error.message}", hint=error.hint) from None
+    if type(value) is not int or not 0 <= value <= _MAX_SIZE:
+        raise source.wrong(key, value, 'bytes: a whole number, or a text such as "100G"')
+    return value
+
+
+def _path(key: str, value: object, source: _Source, expected: str) -> Path:
+    """A file does not know from where it will be read: relative paths would mean another place each time."""
+    if isinstance(value, str):
+        if value == "~" or value.startswith("~/"):
+            return source.home / value[2:]
+        if value.startswith("/"):
+            return Path(value)
+    raise source.wrong(key, value, expected)
