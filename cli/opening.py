@@ -1,0 +1,74 @@
+"""From an invocation to an open store, and back: the one place where commands start trio and close what they opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import trio
+
+from fsd.errors import ConflictError
+from fsd.format.keys import STORE_MARKER
+from fsd.format.marker import StoreMarker
+from fsd.repo.repository import Repositories, init_store, open_repositories
+from fsd.stores.local import create_local_root
+from fsd.stores.open import local_path, open_store
+from fsd_cli.context import Invocation
+
+Result = TypeVar("Result")
+
+
+def run_on_store(invocation: Invocation, work: Callable[[Repositories], Awaitable[Result]]) -> Result:
+    """Open the store that the invocation means, do the work, close the store."""
+
+    async def main() -> Result:
+        async with opened(invocation) as repositories:
+            return await work(repositories)
+
+    return trio.run(main)
+
+
+@asynccontextmanager
+async def opened(invocation: Invocation) -> AsyncIterator[Repositories]:
+    """The repositories of the store that the invocation means. Raises NotFoundError where there is no store."""
+    limits = invocation.settings().limits
+    store = open_store(invocation.store_url(), limits)
+    try:
+        yield await open_repositories(store, limits)
+    finally:
+        with trio.CancelScope(shield=True):
+            await store.aclose()
+
+
+class CreatedStore(NamedTuple):
+    """A store that was made just now."""
+
+    url: str
+    marker: StoreMarker
+
+
+async def create_store(invocation: Invocation, url: str, keep: tuple[str, ...] = ()) -> CreatedStore:
+    """Make a store at `url`; `keep` are the names that its subsets keep, () for the usual ones.
+
+    Raises ConflictError if there is a store, or something else, already.
+    """
+    folder = local_path(url)
+    if folder is not None:
+        await trio.to_thread.run_sync(_make_folder, folder)
+    store = open_store(url, invocation.settings().limits)
+    try:
+        return CreatedStore(store.url, await init_store(store, keep=keep or None))
+    finally:
+        with trio.CancelScope(shield=True):
+            await store.aclose()
+
+
+def _make_folder(folder: Path) -> None:
+    """The folder for a store. What the store itself would not see, such as `My files`, is in the way as well."""
+    create_local_root(folder)
+    strangers = [name for name in os.listdir(folder) if name != STORE_MARKER and not name.startswith(".")]
+    if strangers and STORE_MARKER not in os.listdir(folder):
+        raise ConflictError(f"{folder} is not empty", hint="make the store in a folder of its own")

@@ -1,0 +1,46 @@
+"""The daemon's own process: `python -m fsd_cli.serve SETTINGS`, which `fsd mount` starts or becomes. No user types this.
+
+Apart from `fsd mount`, because that process must not import what a daemon needs. Says on its output what happens, and to
+who started it, through a pipe, how the start went; ends with the exit codes of every command.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import trio
+
+from fsd.daemon.lifecycle import ReadyPipe
+from fsd.daemon.mount import serve
+from fsd.daemon.notify import Notifier
+from fsd.daemon.settings import MountSettings
+from fsd.errors import FsdError
+from fsd_cli.failures import cause_of, exit_code_of, message_of, report
+
+
+def main(argument: str) -> int:
+    """Serve the mount that `argument` (a `MountSettings` as JSON) describes, until it is unmounted."""
+    settings = MountSettings.from_json(argument)
+    in_background = settings.ready_descriptor is not None
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        # Who runs it in the foreground, as a service manager does, has times of their own.
+        format="%(asctime)s %(levelname)s %(message)s" if in_background else "%(levelname)s %(message)s",
+    )
+    ready = ReadyPipe(settings.ready_descriptor)
+    notifier = Notifier(settings.notify_address)
+    try:
+        trio.run(serve, settings, ready, notifier)
+    except BaseException as error:
+        cause = cause_of(error)
+        known = isinstance(cause, FsdError)
+        ready.failed(message_of(cause), exit_code_of(error))
+        report(error, debug=not known)
+        return exit_code_of(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
