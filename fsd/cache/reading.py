@@ -225,8 +225,19 @@ class MirrorReader:
     async def read(self, chunks: Sequence[PlacedChunk], start: int, length: int) -> Buffer | None:
         """As `read_nowait`, waiting for the disk and hashing as much as it takes. None where a chunk is absent."""
         parts = self._parts(chunks, start, length)
-        if parts is None:
+        return None if parts is None else await self._read_parts(parts, length)
+
+    async def read_chunk(self, chunk: bytes, length: int, start: int, size: int) -> Buffer | None:
+        """As `read_chunk_nowait`, the same way."""
+        location = self._presence.find(chunk)
+        if location is None or location.length != length:
             return None
+        mirror = self._mirrors.get(location.mirror)
+        if mirror is None:
+            return None
+        return await self._read_parts([_Part(chunk, location, mirror, start, start + size)], size)
+
+    async def _read_parts(self, parts: list[_Part], length: int) -> Buffer | None:
         epoch = self._presence.epoch
         claims = [part for part in parts if part.location.epoch != epoch]
         runs = _runs(parts)
