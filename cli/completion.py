@@ -61,7 +61,7 @@ def _items(
         return []
 
     try:
-        if local_path(invocation.store_url()) is None:
+        if local_path(invocation.store_url) is None:
             return []
         return [CompletionItem(name) for name in trio.run(main) if name.startswith(incomplete)]
     except (FsdError, OSError):

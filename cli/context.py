@@ -9,22 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import click
 
-from fsd.limits import DEFAULT_LIMITS, Limits
+from fsd.config import Config, config_files, default_store_path, load_config
 
 _PREFIX = "global_"
 """Of the parameters behind the global options, so that a command may have an argument called `store`."""
 
+SYSTEM_CONFIG = Path("/etc/fsd")
 STORE_VARIABLE = "FSD_STORE"
-
-
-@dataclass
-class Settings:
-    store: str | None = None
-    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass
@@ -32,25 +28,44 @@ class Invocation:
     """One call of `fsd`. Commands get it through `pass_invocation`."""
 
     store: str | None = None
-    """`--store`, or FSD_STORE; None leaves it to the configuration."""
+    """`--store`."""
     config: Path | None = None
     """`--config`; None means the usual places."""
     debug: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
-    def settings(self) -> Settings:
-        """What the configuration says."""
-        return Settings()
+    @property
+    def home(self) -> Path:
+        """The user's home folder."""
+        return Path(self.environment.get("HOME") or os.path.expanduser("~"))
 
+    def folder(self, variable: str, below_home: str) -> Path:
+        """A folder of the XDG base directory specification: XDG_DATA_HOME and its like, or its place below home."""
+        named = self.environment.get(variable, "")
+        # The specification: a relative path is to be ignored.
+        return Path(named) if named.startswith("/") else self.home / below_home
+
+    @cached_property
+    def settings(self) -> Config:
+        """What the configuration files say: those at the usual places, or the one that --config names alone."""
+        user = self.folder("XDG_CONFIG_HOME", ".config") / "fsd" / "config.toml"
+        files = config_files(SYSTEM_CONFIG, user) if self.config is None else [self.config]
+        return load_config(files, home=self.home)
+
+    @property
     def default_store(self) -> Path:
-        """The folder of a user's own store, which is there once something was published."""
-        data = self.environment.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-        return Path(data, "fsd", "store")
+        """The folder of the user's own store; it is there once something was published."""
+        return default_store_path(self.folder("XDG_DATA_HOME", ".local/share"))
 
+    @property
+    def named_store(self) -> str | None:
+        """The store that --store, FSD_STORE or the configuration names, in this order."""
+        return self.store or self.environment.get(STORE_VARIABLE) or self.settings.store
+
+    @property
     def store_url(self) -> str:
-        """The store that is meant: --store, FSD_STORE, the configuration's, the user's own."""
-        named = self.store or self.environment.get(STORE_VARIABLE) or self.settings().store
-        return named or os.fspath(self.default_store())
+        """The store that is meant: the named one, or else the user's own."""
+        return self.named_store or os.fspath(self.default_store)
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from fsd.config import format_size
 from fsd.errors import UsageError
 from fsd.format.commit import Commit
 from fsd.format.model import Kind
@@ -25,7 +26,7 @@ from fsd_cli.opening import run_on_store
 from fsd_cli.output import json_option, note, print_json, print_json_array, print_table, say
 from fsd_cli.paths import DEFAULT_BRANCH, Place, find_entry, parse_place
 from fsd_cli.repository_refs import print_refs
-from fsd_cli.text import Column, json_time, local_time, pad, shown, size, text_of
+from fsd_cli.text import Column, json_time, local_time, pad, shown, text_of
 
 _LETTERS = {Kind.FILE: "-", Kind.DIRECTORY: "d", Kind.SYMLINK: "l"}
 _KINDS = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "symlink"}
@@ -44,7 +45,7 @@ _REPOSITORY_COLUMNS = (
 Shown = tuple[Page, int]
 """An entry: a page and the position in it."""
 
-_SIZE_CELLS = len("999.9 MB")
+_SIZE_CELLS = len("1023.9 MiB")
 
 
 @click.command()
@@ -130,7 +131,7 @@ def _repository_cells(row: dict[str, Any]) -> list[str]:
         *counts,
         commit,
         f"{main['files']:,}",
-        size(main["bytes"]),
+        format_size(main["bytes"]),
         local_time(main["time_us"]),
     ]
 
@@ -188,7 +189,7 @@ def _long_line(page: Page, position: int, name: bytes) -> str:
     letter = (
         "d" if kind == Kind.DIRECTORY else "l" if kind == Kind.SYMLINK else "x" if page.executable(position) else "-"
     )
-    amount = size(page.size(position)) if kind == Kind.FILE else ""
+    amount = format_size(page.size(position)) if kind == Kind.FILE else ""
     arrow = f" -> {shown(page.target(position))}" if kind == Kind.SYMLINK else ""
     return f"{letter}  {pad(amount, _SIZE_CELLS, right=True)}  {shown(name)}{_mark(page, position)}{arrow}"
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from fsd.config import format_size
 from fsd.errors import UsageError
 from fsd.format.commit import Commit
 from fsd.format.ref import Move, RefKind
@@ -22,7 +23,7 @@ from fsd_cli.opening import run_on_store
 from fsd_cli.output import json_option, print_json, print_table, say
 from fsd_cli.paths import parse_revision_argument
 from fsd_cli.repository_refs import pick_ref, read_refs
-from fsd_cli.text import Column, json_time, local_time, shown, size
+from fsd_cli.text import Column, json_time, local_time, shown
 
 _COMMIT_COLUMNS = (
     Column("COMMIT"),
@@ -132,7 +133,7 @@ def _commit_cells(entry: Entry, names: dict[bytes, list[str]]) -> Sequence[str]:
         local_time(header.time_us),
         shown(header.author),
         f"{header.totals.files:,}",
-        size(header.totals.bytes),
+        format_size(header.totals.bytes),
         ", ".join(names.get(commit, [])),
         shown(header.summary),
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import trio
 
-from fsd.errors import ConflictError
+from fsd.errors import ConflictError, NotFoundError
 from fsd.format.keys import STORE_MARKER
 from fsd.format.marker import StoreMarker
 from fsd.repo.repository import Repositories, init_store, open_repositories
@@ -34,8 +34,13 @@ def run_on_store(invocation: Invocation, work: Callable[[Repositories], Awaitabl
 @asynccontextmanager
 async def opened(invocation: Invocation) -> AsyncIterator[Repositories]:
     """The repositories of the store that the invocation means. Raises NotFoundError where there is no store."""
-    limits = invocation.settings().limits
-    store = open_store(invocation.store_url(), limits)
+    limits = invocation.settings.limits
+    if invocation.named_store is None and not invocation.default_store.exists():
+        raise NotFoundError(
+            "you have no store yet",
+            hint=f"'fsd commit DIR REPO' makes one at {invocation.default_store}, --store or FSD_STORE names another",
+        )
+    store = open_store(invocation.store_url, limits)
     try:
         yield await open_repositories(store, limits)
     finally:
@@ -58,7 +63,7 @@ async def create_store(invocation: Invocation, url: str, keep: tuple[str, ...] =
     folder = local_path(url)
     if folder is not None:
         await trio.to_thread.run_sync(_make_folder, folder)
-    store = open_store(url, invocation.settings().limits)
+    store = open_store(url, invocation.settings.limits)
     try:
         return CreatedStore(store.url, await init_store(store, keep=keep or None))
     finally:

@@ -17,7 +17,8 @@ from typing import TextIO
 
 import trio
 
-from fsd_cli.text import duration, fit, size, width
+from fsd.config import format_size
+from fsd_cli.text import duration, fit, width
 
 SHOWN_AFTER_S = 1.0
 """What is done by then needs no bar."""
@@ -42,8 +43,8 @@ def draw(label: str, done: int, total: int | None, rate: float, *, cells: int, p
 
     `plain` draws with ASCII only.
     """
-    numbers = f"{size(done)} of {size(total)}" if total is not None else size(done)
-    numbers += f"  {size(round(rate))}/s"
+    numbers = f"{format_size(done)} of {format_size(total)}" if total is not None else format_size(done)
+    numbers += f"  {format_size(round(rate))}/s"
     if total is None:
         return fit(f"{label}  {numbers}", cells)
     share = min(done / total, 1.0) if total else 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from fsd.config import format_size
 from fsd.errors import ConflictError, NotFoundError, near_misses
 from fsd.format.commit import Commit
 from fsd.format.keys import check_repository_name
@@ -13,7 +14,7 @@ from fsd.repo.refs import StoredRef, short
 from fsd.repo.repository import Repositories
 from fsd.tasks import gather
 from fsd_cli.output import print_json, print_table, say
-from fsd_cli.text import Column, json_time, local_time, shown, size
+from fsd_cli.text import Column, json_time, local_time, shown
 
 _ORDER = (RefKind.BRANCH, RefKind.TAG, RefKind.SUBSET)
 
@@ -102,7 +103,7 @@ def _cells(row: NamedCommit) -> Sequence[str]:
         row.kind,
         short(row.move.commit),
         f"{row.commit.totals.files:,}",
-        size(row.commit.totals.bytes),
+        format_size(row.commit.totals.bytes),
         local_time(row.move.time_us),
         shown(row.move.summary),
     )

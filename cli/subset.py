@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from fsd.config import format_size
 from fsd.errors import UsageError
 from fsd.format.ref import Move, RefKind
 from fsd.repo.refs import short
@@ -22,7 +23,7 @@ from fsd_cli.opening import run_on_store
 from fsd_cli.output import json_option, print_json, print_table, say
 from fsd_cli.paths import parse_revision_argument
 from fsd_cli.repository_refs import delete_ref, read_refs
-from fsd_cli.text import Column, count, json_time, shown, size
+from fsd_cli.text import Column, count, json_time, shown
 
 _COLUMNS = (
     Column("NAME"),
@@ -35,7 +36,7 @@ _COLUMNS = (
 )
 
 
-class Percent(click.ParamType):
+class Percent(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 only
     """'10%' or '10'."""
 
     name = "percent"
@@ -73,7 +74,7 @@ def subset() -> None:
     "listed",
     metavar="FILE",
     type=click.File("rb"),
-    help="The paths in FILE, one a line; - reads them from standard input.",
+    help="The paths in FILE (- is standard input), one a line.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another seed samples other files.")
 @click.option("--follow", is_flag=True, help="REV is a branch: its later commits get this subset too.")
@@ -84,13 +85,18 @@ def create(
     invocation: Invocation,
     place: str,
     name: str,
+    sample: Decimal | None,
+    limit: int | None,
+    per_dir: int | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
     keep: tuple[str, ...],
     no_keep: bool,
     listed: BinaryIO | None,
+    seed: int,
     follow: bool,
     force: bool,
     as_json: bool,
-    **rule: Any,
 ) -> None:
     """Make a subset of a revision.
 
@@ -101,6 +107,10 @@ def create(
     if keep and no_keep:
         raise UsageError("--keep and --no-keep contradict each other")
     paths = None if listed is None else read_paths(listed.read())
+    if (sample, limit, per_dir, include, exclude, paths) == (None, None, None, (), (), None):
+        raise UsageError(
+            "a subset takes a rule", hint="give --sample, --limit, --per-dir, --include, --exclude or --list"
+        )
 
     async def work(repositories: Repositories) -> None:
         repository, revision = parse_revision_argument(place)
@@ -114,7 +124,16 @@ def create(
             repository,
             resolved.commit,
             name,
-            make_rule(rule, () if no_keep else keep or repositories.marker.keep, paths),
+            Rule(
+                sample_percent=sample,
+                limit=limit,
+                per_dir=per_dir,
+                include=include,
+                exclude=exclude,
+                keep=() if no_keep else keep or repositories.marker.keep,
+                paths=paths,
+                seed=seed,
+            ),
             follow_branch=resolved.name if follow else None,
             force=force,
         )
@@ -130,7 +149,7 @@ def create(
             )
         else:
             files = count(made.totals.files, "file")
-            say(f"{repository}/{revision}+{name} has {files}, {size(made.totals.bytes)}")
+            say(f"{repository}/{revision}+{name} has {files}, {format_size(made.totals.bytes)}")
 
     run_on_store(invocation, work)
 
@@ -174,25 +193,6 @@ def read_paths(data: bytes) -> tuple[bytes, ...]:
     return paths
 
 
-def make_rule(given: Mapping[str, Any], keep: tuple[str, ...], paths: tuple[bytes, ...] | None) -> Rule:
-    """The rule that the options say. Raises UsageError for one that chooses nothing."""
-    rule = Rule(
-        sample_percent=given["sample"],
-        limit=given["limit"],
-        per_dir=given["per_dir"],
-        include=given["include"],
-        exclude=given["exclude"],
-        keep=keep,
-        paths=paths,
-        seed=given["seed"],
-    )
-    if rule == Rule(keep=keep, seed=rule.seed):
-        raise UsageError(
-            "a subset takes a rule", hint="give --sample, --limit, --per-dir, --include, --exclude or --list"
-        )
-    return rule
-
-
 async def _load(repositories: Repositories, repository: str) -> list[dict[str, Any]]:
     """A row for each subset and each commit that it was taken from, the last first."""
     refs = await read_refs(repositories, repository)
@@ -230,7 +230,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["source_name"] or short(bytes.fromhex(row["source"] or "")),
         short(bytes.fromhex(row["subset"])),
         f"{row['files']:,}",
-        size(row["bytes"]),
+        format_size(row["bytes"]),
         ", ".join(row["follows"]) or "-",
         describe(row["rule"]),
     ]

@@ -1,4 +1,4 @@
-"""How names, sizes, times and tables look on a terminal. Pure functions: nothing is printed here.
+"""How names, counts, times and tables look on a terminal. Pure functions: nothing is printed here.
 
 A name may hold any byte but `/` and NUL. Shown as it is it could move the cursor, end a line early or claim to be
 another name, so whatever is not plainly printable is shown quoted and escaped, and so reversibly, as Git does it.
@@ -19,7 +19,6 @@ _FIRST_US = (datetime(2, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1
 _LAST_US = (datetime(9998, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\", '"': '\\"'}
-_SIZE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 class Column(NamedTuple):
@@ -106,16 +105,6 @@ def _cells(character: str) -> int:
 
 
 # --- numbers
-
-
-def size(count: int) -> str:
-    """A number of bytes in at most four digits: '0 B', '999 B', '1.2 kB', '34.5 MB'. Units of 1,000, as on disks."""
-    if count < 1000:
-        return f"{count} B"
-    amount, unit = float(count), 0
-    while amount >= 999.95 and unit < len(_SIZE_UNITS) - 1:
-        amount, unit = amount / 1000, unit + 1
-    return f"{amount:.1f} {_SIZE_UNITS[unit]}"
 
 
 def count(number: int, singular: str, plural: str = "") -> str:

@@ -18,7 +18,6 @@ from fsd_cli.text import (
     one_line,
     pad,
     shown,
-    size,
     table,
     text_of,
     width,
@@ -77,23 +76,6 @@ def test_fit_and_pad_keep_to_the_cells(text: str, cells: int) -> None:
     assert width(cut) <= cells
     assert cut == text or width(text) > cells
     assert width(pad(cut, cells)) == cells
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (90_868_376, "90.9 MB"),
-        (999_949, "999.9 kB"),
-        (999_950, "1.0 MB"),
-        (5 * 1024**3, "5.4 GB"),
-        (10**21, "1000.0 EB"),
-    ],
-)
-def test_size(number: int, expected: str) -> None:
-    assert size(number) == expected
 
 
 @pytest.mark.parametrize(
