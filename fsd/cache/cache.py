@@ -35,7 +35,7 @@ from fsd.cache.presence import Presence
 from fsd.cache.reading import Located, MirrorReader
 from fsd.cache.widening import Widening
 from fsd.cache.writing import MirrorWriter
-from fsd.format.model import PlacedChunk, Placement
+from fsd.format.model import PlacedChunk
 from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.repo.objects import ObjectLoader
@@ -44,10 +44,6 @@ from fsd.repo.packs import PackSource
 WINDOW_SHARE = 8
 """Read-ahead and widening take at most one part in this many of the cache: more would push out what was not read
 yet."""
-
-
-_NOWHERE = Placement(b"", 0, 0, 0)
-"""Where a chunk lies in a store, when that is not known; what is in the cache is read without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,10 +248,6 @@ class Cache:
                 data = await self._assemble(chunks, start, length, collected, distrusted)
             if data is not None:
                 return data
-
-    async def read_chunk(self, chunk: bytes, length: int, start: int, size: int) -> Buffer | None:
-        """`read_chunk_nowait`, waiting for the disk; None only if the chunk is not in the cache."""
-        return await self._reader.read((PlacedChunk(chunk, length, _NOWHERE),), start, size)
 
     def _is_usable(self, chunk: PlacedChunk, distrusted: set[bytes]) -> bool:
         location = None if chunk.id in distrusted else self._presence.find(chunk.id)
