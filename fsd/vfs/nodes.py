@@ -9,7 +9,7 @@ Numbers are never used twice. This owns no policy and no I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -36,8 +36,6 @@ class Version:
     tag: str = ""
     subset: str = ""
     """The part after the `+`."""
-    time_us: int = field(default=0, compare=False)
-    """Shown for the directory itself."""
 
     @cached_property
     def digest(self) -> bytes:
@@ -92,12 +90,19 @@ class LinkNode(Node):
 class VersionNode(Node):
     """The directory of a version: the top of its tree."""
 
-    __slots__ = ("mtime_ns", "version")
+    __slots__ = ("is_dated", "mtime_ns", "version")
 
     def __init__(self, version: Version) -> None:
         super().__init__(version)
         self.version = version
-        self.mtime_ns = version.time_us * 1000
+        self.mtime_ns = FILE_MTIME_NS
+        self.is_dated = False
+        """Whether the time is the commit's. A listing does not load commits to show their times."""
+
+    def set_time(self, time_us: int) -> None:
+        """The commit's time, in microseconds since 1970 UTC."""
+        self.mtime_ns = time_us * 1000
+        self.is_dated = True
 
 
 class VirtualDirectoryNode(Node):

@@ -7,6 +7,7 @@ file has a few runs and a read belongs to the one whose end it is near.
 - A lone read fetches nothing ahead. The second in a row does, and so does a first one at the start of the file, unless
   it is as short as a random access.
 - The window doubles each time it moves, from `window_min_bytes` to `window_max_bytes`.
+- While nothing was missing, nothing is fetched ahead: reading a file that is cached costs no look at what comes next.
 - A reader that jumps away gives its window up. Only a file on which runs have been seen to alternate is taken to have
   several readers; then a run gives up once it has been passed over for a while.
 
@@ -41,7 +42,7 @@ class Span(NamedTuple):
 class Run:
     """Somebody's place in a file, and what was started on his behalf."""
 
-    __slots__ = ("ahead", "end", "last_read", "reads", "start", "started", "window")
+    __slots__ = ("ahead", "end", "last_read", "located", "located_at", "reads", "start", "started", "window")
 
     def __init__(self, start: int, end: int, number: int) -> None:
         self.start = start
@@ -55,6 +56,9 @@ class Run:
         """Up to where fetching was started."""
         self.started: list[tuple[int, Callable[[], None]]] = []
         """Read-ahead under way: where it ends and how to cancel it."""
+        self.located: object = None
+        """Kept for the caller: whatever makes the next reads of this run cheap."""
+        self.located_at = 0
 
     def collapse(self) -> None:
         """Forget the window and cancel what nobody waits for."""
@@ -77,27 +81,35 @@ class Runs:
         self._reads = 0
         self._alternating = False
 
+    def match(self, start: int, end: int) -> Run | None:
+        """The run to which a read of the bytes from `start` to before `end` belongs; None if it begins one."""
+        size = end - start
+        for run in self._runs:
+            if run.end - _BACKWARD_REQUESTS * size <= start <= run.end + _FORWARD_REQUESTS * size:
+                return run
+        return None
+
     def note(self, start: int, end: int) -> Run:
-        """Account for a read of the bytes from `start` to before `end`; returns the run that it belongs to."""
+        """Account for that read; returns its run."""
         self._reads += 1
         runs = self._runs
-        size = end - start
-        for place, run in enumerate(runs):
-            if run.end - _BACKWARD_REQUESTS * size <= start <= run.end + _FORWARD_REQUESTS * size:
-                run.reads += 1
-                run.last_read = self._reads
-                run.start = min(run.start, start)
-                run.end = max(run.end, end)
-                if place:
-                    self._alternating = True
-                    runs.insert(0, runs.pop(place))
-                self._give_up()
-                return run
-        run = Run(start, end, self._reads)
-        runs.insert(0, run)
-        if len(runs) > MAX_RUNS:
-            runs.pop().collapse()
-        self._give_up()
+        run = self.match(start, end)
+        if run is None:
+            run = Run(start, end, self._reads)
+            runs.insert(0, run)
+            if len(runs) > MAX_RUNS:
+                runs.pop().collapse()
+        else:
+            run.reads += 1
+            run.last_read = self._reads
+            run.start = min(run.start, start)
+            run.end = max(run.end, end)
+            if run is not runs[0]:
+                self._alternating = True
+                runs.remove(run)
+                runs.insert(0, run)
+        if len(runs) > 1:
+            self._give_up()
         return run
 
     def _give_up(self) -> None:
@@ -107,11 +119,14 @@ class Runs:
             if run.window and self._reads - run.last_read > patience:
                 run.collapse()
 
-    def read_ahead(self, run: Run, size: int) -> Span | None:
+    def read_ahead(self, run: Run, size: int, *, missed: bool) -> Span | None:
         """What to start fetching for `run` now, in a file of `size` bytes; None for nothing.
 
-        The caller fetches it and adds how to cancel that to `run.started`.
+        `missed` says that the last read has to wait. The caller fetches the span and adds how to cancel that to
+        `run.started`.
         """
+        if not (missed or run.window):
+            return None
         if run.reads == 1 and (run.start > 0 or run.end - run.start < _MIN_EAGER_BYTES):
             return None
         while run.started and run.started[0][0] <= run.end:

@@ -24,9 +24,9 @@ class Reader:
     started: list[Span] = field(default_factory=list)
     cancelled: list[Span] = field(default_factory=list)
 
-    def read(self, start: int, size: int = 128 * KIB) -> Span | None:
+    def read(self, start: int, size: int = 128 * KIB, *, missed: bool = True) -> Span | None:
         run = self.runs.note(start, start + size)
-        span = self.runs.read_ahead(run, self.size)
+        span = self.runs.read_ahead(run, self.size, missed=missed)
         if span is not None:
             self.started.append(span)
             run.started.append((span.end, lambda: self.cancelled.append(span)))
@@ -64,6 +64,16 @@ def test_random_reads_fetch_nothing_ahead(choice: random.Random) -> None:
     for place in places:
         reader.read(place, 4 * KIB)
     assert not reader.started
+
+
+def test_while_everything_is_there_nothing_is_looked_for() -> None:
+    reader = Reader()
+    for number in range(100):
+        reader.read(number * 128 * KIB, missed=False)
+    assert not reader.started
+    reader.read(100 * 128 * KIB)
+    reader.read(101 * 128 * KIB, missed=False)
+    assert len(reader.started) == 1
 
 
 def test_a_header_of_one_page_fetches_nothing_ahead() -> None:

@@ -1,0 +1,216 @@
+"""Reading files: from a range of a file to chunks, and from the order of reads to read-ahead.
+
+Owns, for each file of several chunks that is being read, its chunk list and its runs (`window`), in an LRU bounded by
+files and by chunks. A file of one chunk has no state, and if the cache holds it needs no page: its chunk is named by
+its content. Errors leave as they come.
+
+Concurrency: everything between two awaits is atomic. No lock is held across an await: readers of one file wait side by
+side, and it is the cache that fetches a chunk once. A state may be dropped while somebody reads through it; he goes on
+with what he has.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import trio
+
+from fsd.cache.cache import Cache
+from fsd.cache.fetcher import Fetch, FetchTimeoutError
+from fsd.cache.reading import Located
+from fsd.errors import FsdError
+from fsd.format.limits import MAX_CHUNK_BYTES
+from fsd.format.model import Entry
+from fsd.ids import Buffer
+from fsd.limits import MIB, Limits
+from fsd.vfs.pieces import Pieces, Recipes
+from fsd.vfs.window import Run, Runs, Span
+
+LOCATE_BYTES = 4 * MIB
+"""How much of a file that is read in order is looked up in the cache's index at once."""
+
+
+class FileRange(NamedTuple):
+    """Some bytes of a file."""
+
+    ino: int
+    content: bytes
+    """The hash of the whole file, which is the id of its chunk if it has just one."""
+    size: int
+    """Of the whole file."""
+    start: int
+    end: int
+    """After the last byte; at most `size`, and more than `start`."""
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+class _State:
+    """A file of several chunks that is being read."""
+
+    __slots__ = ("pieces", "runs", "widens")
+
+    def __init__(self, pieces: Pieces, limits: Limits) -> None:
+        self.pieces = pieces
+        self.runs = Runs(limits)
+        self.widens = pieces.size < limits.own_pack_bytes
+        """Whether it shares its pack with files that may be wanted next."""
+
+
+class _Ahead:
+    """Read-ahead of one span: its recipes may have to come first, then its chunks."""
+
+    __slots__ = ("_fetch", "scope")
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self._fetch: Fetch | None = None
+
+    def follow(self, fetch: Fetch) -> None:
+        """What is to be cancelled from now on."""
+        self._fetch = fetch
+
+    def cancel(self) -> None:
+        """Idempotent."""
+        self.scope.cancel()
+        if self._fetch is not None:
+            self._fetch.cancel()
+
+
+class Reads:
+    """See the module."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        recipes: Recipes,
+        load_entry: Callable[[int], Awaitable[Entry]],
+        limits: Limits,
+        nursery: trio.Nursery,
+    ) -> None:
+        """`load_entry` gives the entry of an inode. The nursery is for read-ahead that has to wait for a recipe."""
+        self._cache = cache
+        self._recipes = recipes
+        self._load_entry = load_entry
+        # What was fetched ahead must still be there when it is read.
+        self._limits = replace(limits, window_max_bytes=min(limits.window_max_bytes, cache.window_bytes))
+        self._nursery = nursery
+        self._states: OrderedDict[int, _State] = OrderedDict()
+        self._pieces = 0
+
+    def __len__(self) -> int:
+        """Files of several chunks being read."""
+        return len(self._states)
+
+    def forget(self, ino: int) -> None:
+        """Nobody knows the file any more."""
+        state = self._states.pop(ino, None)
+        if state is not None:
+            self._drop(state)
+
+    def read_nowait(self, wanted: FileRange) -> Buffer | None:
+        """The bytes, or None if that takes `read`."""
+        state = self._states.get(wanted.ino)
+        if state is None:
+            if wanted.size > MAX_CHUNK_BYTES:
+                return None
+            return self._cache.read_chunk_nowait(wanted.content, wanted.size, wanted.start, wanted.length)
+        self._states.move_to_end(wanted.ino)
+        data = self._read_state_nowait(state, wanted)
+        if data is not None:
+            run = state.runs.note(wanted.start, wanted.end)
+            self._read_ahead(state, run, missed=False)
+        return data
+
+    async def read(self, wanted: FileRange) -> Buffer:
+        """The bytes. Raises FetchTimeoutError after the limits' deadline, and what loading and fetching raise."""
+        seconds = self._limits.read_deadline_s
+        with trio.move_on_after(seconds):
+            return await self._read(wanted)
+        raise FetchTimeoutError(f"no answer from the store within {seconds:g} s")
+
+    async def _read(self, wanted: FileRange) -> Buffer:
+        state = self._states.get(wanted.ino)
+        if state is None and wanted.size <= MAX_CHUNK_BYTES:
+            data = await self._cache.read_chunk(wanted.content, wanted.size, wanted.start, wanted.length)
+            if data is not None:
+                return data
+        if state is None:
+            entry = await self._load_entry(wanted.ino)
+            if entry.level == 0 and len(entry.pieces) == 1:
+                return await self._cache.read(entry.chunks(), wanted.start, wanted.length)
+            state = self._keep(wanted.ino, entry)
+        run = state.runs.note(wanted.start, wanted.end)
+        self._read_ahead(state, run, missed=True)
+        chunks, skip = await state.pieces.run(wanted.start, wanted.end)
+        return await self._cache.read(chunks, skip, wanted.length, widen=state.widens)
+
+    def _keep(self, ino: int, entry: Entry) -> _State:
+        """The state of a file, made unless another reader was faster."""
+        state = self._states.get(ino)
+        if state is None:
+            state = self._states[ino] = _State(Pieces(entry, self._recipes), self._limits)
+            self._pieces += len(state.pieces)
+            while len(self._states) > self._limits.read_states or (
+                self._pieces > self._limits.read_pieces and len(self._states) > 1
+            ):
+                self._drop(self._states.popitem(last=False)[1])
+        return state
+
+    def _drop(self, state: _State) -> None:
+        self._pieces -= len(state.pieces)
+        state.runs.collapse()
+
+    # --- what is there
+
+    def _read_state_nowait(self, state: _State, wanted: FileRange) -> Buffer | None:
+        run = state.runs.match(wanted.start, wanted.end)
+        if run is not None and isinstance(run.located, Located):
+            start = wanted.start - run.located_at
+            if start >= 0 and start + wanted.length <= run.located.length:
+                data = self._cache.read_located_nowait(run.located, start, wanted.length)
+                if data is not None:
+                    return data
+        found = state.pieces.run_nowait(wanted.start, wanted.end)
+        if found is None:
+            return None
+        data = self._cache.read_nowait(found.chunks, found.skip, wanted.length)
+        if data is not None and run is not None:
+            self._locate(state, run, wanted)
+        return data
+
+    def _locate(self, state: _State, run: Run, wanted: FileRange) -> None:
+        """Look up what comes next, so that the following reads need not look at every chunk."""
+        found = state.pieces.run_nowait(wanted.start, min(wanted.start + LOCATE_BYTES, wanted.size))
+        if found is not None:
+            run.located = self._cache.locate(found.chunks)
+            run.located_at = wanted.start - found.skip
+
+    # --- what will be wanted
+
+    def _read_ahead(self, state: _State, run: Run, *, missed: bool) -> None:
+        span = state.runs.read_ahead(run, state.pieces.size, missed=missed)
+        if span is None:
+            return
+        ahead = _Ahead()
+        run.started.append((span.end, ahead.cancel))
+        found = state.pieces.run_nowait(span.start, span.end)
+        if found is None:
+            self._nursery.start_soon(self._fetch_later, state.pieces, span, ahead)
+        else:
+            # The chunk that the span begins in the middle of belongs to the read before.
+            ahead.follow(self._cache.start_fetch(found.chunks[1:] if found.skip else found.chunks))
+
+    async def _fetch_later(self, pieces: Pieces, span: Span, ahead: _Ahead) -> None:
+        with ahead.scope:
+            try:
+                found = await pieces.run(span.start, span.end)
+            except FsdError:
+                return  # whoever reads on will be told
+            ahead.follow(self._cache.start_fetch(found.chunks[1:] if found.skip else found.chunks))

@@ -1,0 +1,214 @@
+"""Trees of versions, opened when they are needed, and the inodes of what lies in them.
+
+Owns the open trees (an LRU; one that was dropped is opened again by its commit and rule) and the inode table. A directory
+knows its version, so it goes on working when the ref that led to it is gone.
+
+A row holds no path. That of a directory is in the page where it was last seen, in front of which there is a small LRU.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fsd.errors import CorruptDataError
+from fsd.format.model import Entry, Kind
+from fsd.format.page import Page
+from fsd.ids import content_id
+from fsd.limits import Limits
+from fsd.repo.repository import Repositories
+from fsd.repo.revisions import Resolved, ResolvedSubset, RevisionKind
+from fsd.repo.rules import Rule
+from fsd.repo.subsets import open_tree
+from fsd.repo.tree import PENDING, Listed, TreeView
+from fsd.vfs.attributes import (
+    DIRECTORY_MODE,
+    EXECUTABLE_MODE,
+    FILE_MODE,
+    FILE_MTIME_NS,
+    SYMLINK_MODE,
+    Attributes,
+    StaleInodeError,
+)
+from fsd.vfs.inodes import DIRECTORY, EXECUTABLE, FILE, FLAVOUR_BITS, SYMLINK, InodeTable
+from fsd.vfs.nodes import Version
+
+MODES = (FILE_MODE, EXECUTABLE_MODE, SYMLINK_MODE, DIRECTORY_MODE)
+"""By flavour."""
+
+MAX_PATHS = 4096
+"""Paths of directories remembered beside the pages."""
+
+_FLAVOURS = {Kind.FILE: FILE, Kind.SYMLINK: SYMLINK, Kind.DIRECTORY: DIRECTORY}
+
+
+class Directory(NamedTuple):
+    """A directory of a version."""
+
+    version: Version
+    path: bytes
+    """From the version's top, b'' for that itself."""
+
+
+class Trees:
+    """See the module. Raises CorruptDataError for bad objects, and what a store raises."""
+
+    def __init__(self, repositories: Repositories, limits: Limits) -> None:
+        self._repositories = repositories
+        self._limits = limits
+        self._open: OrderedDict[tuple[bytes, Rule | None], TreeView] = OrderedDict()
+        self._paths: OrderedDict[int, bytes] = OrderedDict()
+        self.table = InodeTable()
+
+    # --- trees
+
+    def __iter__(self) -> Iterator[TreeView]:
+        """Those that are open."""
+        return iter(self._open.values())
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def tree(self, version: Version) -> TreeView:
+        """The tree of a version. One request if neither it nor its commit is in memory."""
+        key = (version.tree_of, version.rule)
+        tree = self._open.get(key)
+        if tree is None:
+            tree = await open_tree(self._repositories, _resolved(version))
+            self._open[key] = tree
+            if len(self._open) > self._limits.open_trees:
+                self._open.popitem(last=False)
+        self._open.move_to_end(key)
+        return tree
+
+    # --- names
+
+    async def find(self, directory: Directory, name: bytes) -> Attributes | None:
+        """The entry of that name, looked up once more; None if there certainly is none."""
+        tree = await self.tree(directory.version)
+        found = tree.find_nowait(directory.path, name)
+        if found is PENDING:
+            found = await tree.find(directory.path, name)
+        if found is None:
+            return None
+        page, position = found.page, found.position
+        flavour = _flavour(page, position)
+        size = page.size(position)
+        tree_number = self.table.trees.hold(directory.version)
+        page_number = self.table.pages.hold(page.id)
+        try:
+            if flavour == DIRECTORY:
+                path = directory.path + b"/" + name if directory.path else name
+                key, value = content_id(directory.version.digest + path), tree_number
+            else:
+                key, value = page.content(position), size
+            ino = self.table.remember(key, flavour, value, page_number, position)
+        finally:
+            self.table.pages.drop(page_number)
+            self.table.trees.drop(tree_number)
+        if flavour == DIRECTORY:
+            self._keep_path(ino, path)
+        forever = self._limits.immutable_timeout_s
+        return Attributes(ino, MODES[flavour], size, FILE_MTIME_NS, forever, forever)
+
+    async def list(self, directory: Directory, start: int) -> Iterator[tuple[bytes, int, int, int, int, int]]:
+        """Entries from number `start` on, as many as are in one page; each looked up once more when it is yielded."""
+        tree = await self.tree(directory.version)
+        async for listed in tree.list(directory.path, start):
+            return self._entries(directory, listed)
+        return iter(())
+
+    def _entries(self, directory: Directory, listed: Listed) -> Iterator[tuple[bytes, int, int, int, int, int]]:
+        page, following = listed.page, listed.first + 1
+        table, digest = self.table, directory.version.digest
+        remember, name_at, size_at, content_at = table.remember, page.name, page.size, page.content
+        inside = directory.path + b"/" if directory.path else b""
+        tree_number = table.trees.hold(directory.version)
+        page_number = table.pages.hold(page.id)
+        try:
+            for position in listed.positions:
+                name, size, flavour = name_at(position), size_at(position), _flavour(page, position)
+                if flavour == DIRECTORY:
+                    key, value = content_id(digest + inside + name), tree_number
+                else:
+                    key, value = content_at(position), size
+                ino = remember(key, flavour, value, page_number, position)
+                yield name, ino, MODES[flavour], size, FILE_MTIME_NS, following + position
+        finally:
+            table.pages.drop(page_number)
+            table.trees.drop(tree_number)
+
+    # --- inodes
+
+    def getattr(self, ino: int) -> Attributes:
+        """Raises StaleInodeError."""
+        value = self.table.value(ino)
+        if value is None:
+            raise StaleInodeError(f"inode {ino} is not known")
+        flavour = ino & FLAVOUR_BITS
+        size = 0 if flavour == DIRECTORY else value
+        forever = self._limits.immutable_timeout_s
+        return Attributes(ino, MODES[flavour], size, FILE_MTIME_NS, forever, forever)
+
+    async def directory(self, ino: int) -> Directory:
+        """The directory of an inode of that flavour. Raises StaleInodeError."""
+        row = self.table.content(ino)
+        if row is None:
+            raise StaleInodeError(f"inode {ino} is not known")
+        key, tree_number = row
+        version = self.table.trees[tree_number]
+        assert isinstance(version, Version)
+        path = self._paths.get(ino)
+        if path is None:
+            page, position = await self._page(ino)
+            path = page.path(position)
+            if content_id(version.digest + path) != key:
+                raise CorruptDataError(f"page {page.id.hex()} has another directory at {position} than it had")
+            self._keep_path(ino, path)
+        return Directory(version, path)
+
+    async def entry(self, ino: int) -> Entry:
+        """The entry of a file or symlink, from where it was last seen. Raises StaleInodeError."""
+        page, position = await self._page(ino)
+        row = self.table.content(ino)
+        if row is None or row != (page.content(position), page.size(position)):
+            raise CorruptDataError(f"page {page.id.hex()} does not have the file at {position} that other pages have")
+        return page.entry(position)
+
+    def seen_path(self, ino: int) -> bytes:
+        """The path in its tree where a node was last seen; b'' if its page is not in memory."""
+        seen = self.table.seen(ino)
+        page = None if seen is None else self._repositories.objects.page_nowait(self.table.pages[seen.page])
+        return b"" if seen is None or page is None else page.path(seen.position)
+
+    def forget(self, ino: int, count: int) -> None:
+        """Undo lookups."""
+        self.table.forget(ino, count)
+
+    async def _page(self, ino: int) -> tuple[Page, int]:
+        seen = self.table.seen(ino)
+        if seen is None:
+            raise StaleInodeError(f"inode {ino} is not known")
+        page_id = self.table.pages[seen.page]
+        page = self._repositories.objects.page_nowait(page_id)
+        return page or await self._repositories.objects.page(page_id), seen.position
+
+    def _keep_path(self, ino: int, path: bytes) -> None:
+        self._paths[ino] = path
+        self._paths.move_to_end(ino)
+        if len(self._paths) > MAX_PATHS:
+            self._paths.popitem(last=False)
+
+
+def _flavour(page: Page, position: int) -> int:
+    if page.executable(position):
+        return EXECUTABLE
+    return _FLAVOURS[page.kind(position)]  # type: ignore[index]  # a Kind is an int, and hashes like it
+
+
+def _resolved(version: Version) -> Resolved:
+    subset = None
+    if version.subset:
+        subset = ResolvedSubset(version.subset, None if version.rule else version.tree_of, version.rule)
+    return Resolved(version.repository, version.commit, RevisionKind.COMMIT, version.commit.hex(), subset)
