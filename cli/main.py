@@ -45,9 +45,11 @@ COMMANDS: dict[str, dict[str, Listed]] = {
         "cat": Listed("cat", "Write a file's content to standard output."),
     },
     "Mount": {
-        "mount": Listed("mount", "Mount a store: every version becomes a directory."),
-        "umount": Listed("mount", "Take a mount down."),
-        "status": Listed("mount", "Show mounts and their caches."),
+        "mount": Listed(
+            "mount", "Mount a store: every version of every repository becomes a directory below MOUNTPOINT."
+        ),
+        "umount": Listed("mount", "Take a mount down, and wait until its daemon has let go of its cache."),
+        "status": Listed("mount", "Show mounts and their caches: all of them, or the one that PATH is in."),
     },
 }
 

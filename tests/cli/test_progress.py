@@ -16,7 +16,7 @@ from fsd_cli.text import width
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
-MEGABYTE = 1_000_000
+MEGABYTE = 1 << 20
 
 
 class Screen(io.TextIOWrapper):
@@ -40,9 +40,7 @@ def uncoloured(line: str) -> str:
 
 def test_draw() -> None:
     line = draw("publish", 61 * MEGABYTE, 100 * MEGABYTE, 13 * MEGABYTE, cells=100)
-    assert uncoloured(line) == (
-        "publish ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━  61%  61.0 MB of 100.0 MB  13.0 MB/s  3.0 s left"
-    )
+    assert uncoloured(line) == (f"publish {'━' * 40}  61%  61.0 MiB of 100.0 MiB  13.0 MiB/s  3.0 s left")
     plain = draw("publish", 50, 100, 0, cells=60, plain=True)
     assert plain == "publish ############-------------  50%  50 B of 100 B  0 B/s"
     assert draw("publish", 50, None, 7, cells=60) == "publish  50 B  7 B/s"
@@ -85,7 +83,7 @@ async def test_it_is_drawn_at_most_ten_times_a_second_and_cleared() -> None:
     drawings = screen.drawings()
     assert 15 <= len(drawings) <= 22
     assert drawings[-1] == "", "the last thing is an empty line"
-    assert "3.3 kB/s" in drawings[-2]
+    assert "3.3 KiB/s" in drawings[-2]
 
 
 async def test_a_stall_shows() -> None:
