@@ -46,10 +46,10 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     },
     "Mount": {
         "mount": Listed(
-            "mount", "Mount a store: every version of every repository becomes a directory below MOUNTPOINT."
+            "mount", "Mount a store: every version becomes a directory."
         ),
-        "umount": Listed("mount", "Take a mount down, and wait until its daemon has let go of its cache."),
-        "status": Listed("mount", "Show mounts and their caches: all of them, or the one that PATH is in."),
+        "umount": Listed("mount", "Take a mount down."),
+        "status": Listed("mount", "Show mounts and their caches."),
     },
 }
 
