@@ -8,6 +8,7 @@ besides, so that a stalled store shows as a falling rate and not as a frozen scr
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections import deque
@@ -25,6 +26,9 @@ SHOWN_AFTER_S = 1.0
 REDRAW_S = 0.1
 RATE_WINDOW_S = 5.0
 """The rate is that of the last seconds: a pause shows, and the time left follows a change of the network."""
+
+_LONGEST_GUESS_S = 100 * 3600.0
+"""A longer time left says that the work stands still, not when it will be done."""
 
 _CLEAR_LINE = "\r\x1b[K"
 _MIN_BAR_CELLS = 10
@@ -48,7 +52,8 @@ def draw(label: str, done: int, total: int | None, rate: float, *, cells: int, p
     if total is None:
         return fit(f"{label}  {numbers}", cells)
     share = min(done / total, 1.0) if total else 1.0
-    left = f"  {duration((total - done) / rate)} left" if rate > 0 and done < total else ""
+    remaining = (total - done) / rate if rate > 0 else math.inf
+    left = f"  {duration(remaining)} left" if 0 < remaining < _LONGEST_GUESS_S else ""
     tail = f" {share:4.0%}  {numbers}{left}"
     room = min(cells - width(label) - 1 - width(tail), _MAX_BAR_CELLS)
     if room < _MIN_BAR_CELLS:
