@@ -1,7 +1,7 @@
-"""The daemon's own process: `python -m fsd_cli.serve SETTINGS`, which `fsd mount` starts or becomes. No user types this.
+"""The daemon's own process: `python -m fsd_cli.serve SETTINGS`, which `fsd mount` starts or becomes.
 
-Apart from `fsd mount`, because that process must not import what a daemon needs. Says on its output what happens, and to
-who started it, through a pipe, how the start went; ends with the exit codes of every command.
+Apart from `fsd mount`, because that process must not import what a daemon needs. Says on its output what happens, and
+through a pipe, to who started it, how the start went; ends with the exit codes of every command.
 """
 
 from __future__ import annotations

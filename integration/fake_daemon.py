@@ -81,12 +81,13 @@ async def until(signals: Any, scope: trio.CancelScope) -> None:
 def main() -> int:
     mountpoint, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    session.Operations = CountingOperations  # type: ignore[misc,attr-defined]
     limits = dataclasses.replace(DEFAULT_LIMITS, max_background=settings.get("max_background", 512))
     tree = FakeTree(files=settings.get("files", 100), file_bytes=settings.get("file_bytes", 4096))
     options = frozenset(settings.get("options", ["fsname=fake"]))
     try:
-        with session.mounted(tree, mountpoint, options, limits, interposed=settings.get("interposed", True)) as mounted:
+        with session.mounted(
+            CountingOperations(tree), mountpoint, options, limits, interposed=settings.get("interposed", True)
+        ) as mounted:
             trio.run(serve, tree, mounted)
     except FsdError as error:
         print(json.dumps({"error": str(error)}), flush=True)

@@ -131,9 +131,9 @@ class ReadyPipe:
         """The mount answers."""
         self._write({"ready": True, "pid": os.getpid()})
 
-    def failed(self, error: FsdError) -> None:
-        """It never will."""
-        self._write({"ready": False, "error": str(error), "exit_code": error.exit_code})
+    def failed(self, message: str, exit_code: int) -> None:
+        """It never will, or it had been ready and this came too late: then nobody listens any more."""
+        self._write({"ready": False, "error": message, "exit_code": exit_code})
 
     def _write(self, message: dict[str, object]) -> None:
         if self._descriptor is None:

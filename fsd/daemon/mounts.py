@@ -19,12 +19,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from fsd.errors import FsdError, NotFoundError
+from fsd.errors import FsdError, NotFoundError, UsageError
 
 FILESYSTEM_TYPE = "fuse.fsd"
 
 STATUS_FILE = ".fsd/status"
 """Below a mount: a JSON object about the daemon, with at least its `pid`."""
+
+STATUS_TIMEOUT_S = 2.0
+"""A daemon that serves answers in milliseconds, whatever its store does."""
 
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
@@ -150,6 +153,38 @@ def unmount(path: str | os.PathLike[str], *, lazy: bool = False) -> None:
     if "not found in" in said:
         raise _unmount_error(place, errno.EINVAL)
     raise FsdError(f"cannot unmount {place}: {said}")
+
+
+def take_down(path: str | os.PathLike[str], *, lazy: bool, timeout_s: float) -> None:
+    """Unmount the mount of ours at `path` and wait until its daemon has ended, so that its cache is free again.
+
+    With `lazy`, a daemon that still serves somebody is not waited for. Raises as `unmount`, UsageError if the mount is
+    not ours, and FsdError if the daemon does not end in time.
+    """
+    mount = mount_at(path)
+    if mount is None:
+        around = mount_of(path)
+        raise NotFoundError(
+            f"nothing is mounted at {path}", hint=f"the mount is at {around.mountpoint}" if around is not None else ""
+        )
+    if mount.type != FILESYSTEM_TYPE:
+        raise UsageError(f"what is mounted at {path} is not of fsd, but of type {mount.type}")
+    pidfd = _open_daemon(mount)
+    try:
+        unmount(path, lazy=lazy or is_stale(path))
+        if pidfd is not None and not lazy and not wait_gone(pidfd, timeout_s=timeout_s):
+            raise FsdError(f"{path} is unmounted, but its daemon has not ended within {timeout_s:g} s")
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+
+
+def _open_daemon(mount: Mount) -> int | None:
+    """A pidfd of the mount's daemon; None if the mount does not answer, or the process is not one that we see."""
+    try:
+        return os.pidfd_open(int(status_of(mount, timeout_s=STATUS_TIMEOUT_S)["pid"]))
+    except (NotAnsweringError, KeyError, ValueError, OSError):
+        return None
 
 
 def wait_gone(pidfd: int, *, timeout_s: float) -> bool:

@@ -18,7 +18,7 @@ import trio
 
 from fsd.errors import FsdError
 from fsd.fuse import interpose
-from fsd.fuse.adapter import FileSystem, Operations
+from fsd.fuse.adapter import Operations
 from fsd.limits import Limits
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Session:
 
 @contextlib.contextmanager
 def mounted(
-    filesystem: FileSystem, mountpoint: Path, options: frozenset[str], limits: Limits, *, interposed: bool = True
+    operations: Operations, mountpoint: Path, options: frozenset[str], limits: Limits, *, interposed: bool = True
 ) -> Iterator[Session]:
     """Mount at `mountpoint`, with `options` besides those that always hold; unmount at the end.
 
@@ -77,7 +77,7 @@ def mounted(
     everything = options | {"ro", "default_permissions", f"subtype={SUBTYPE}"}
     with _collected_stderr() as complaints:
         try:
-            pyfuse3.init(Operations(filesystem), os.fspath(mountpoint), set(everything))
+            pyfuse3.init(operations, os.fspath(mountpoint), set(everything))
         except RuntimeError as error:
             raise MountError(f"cannot mount at {mountpoint}: {_last_line(complaints) or error}") from error
     try:

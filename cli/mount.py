@@ -1,0 +1,162 @@
+"""`fsd mount`, `fsd umount`, `fsd status`.
+
+Imports nothing that a daemon needs: what serves a mount is a process of its own (`serve.py`), and to start one is to be
+quick. In the foreground this process becomes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fsd.config import format_size, parse_size
+from fsd.daemon import mounts
+from fsd.daemon.settings import MountSettings
+from fsd.daemon.start import start
+from fsd.errors import NotFoundError, UsageError
+from fsd_cli.context import Invocation, pass_invocation
+from fsd_cli.output import json_option, print_json, print_table, say
+from fsd_cli.text import Column, duration, shown
+
+NOT_ANSWERING = "not answering"
+
+
+@click.command()
+@click.argument("places", metavar="[STORE] MOUNTPOINT", nargs=-1, required=True)
+@click.option("--foreground", is_flag=True, help="Serve the mount from this process, and log to standard error.")
+@click.option("--allow-other", is_flag=True, help="Let other users read the mount, as the system permits.")
+@click.option(
+    "--cache-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep fetched data here. Default: the configuration's, or a folder of the store's own in ~/.cache/fsd.",
+)
+@click.option("--cache-size", metavar="SIZE", help="What the cache may take on disk, such as 200G.")
+@click.option("--no-interpose", is_flag=True, help="Open files the ordinary way, without the C extension. Slower.")
+@pass_invocation
+def mount(
+    invocation: Invocation,
+    places: tuple[str, ...],
+    foreground: bool,
+    allow_other: bool,
+    cache_dir: Path | None,
+    cache_size: str | None,
+    no_interpose: bool,
+) -> None:
+    """Mount a store: every version of every repository becomes a directory below MOUNTPOINT.
+
+    Returns when the mount is ready. STORE is a folder or a URL; without it, the store that --store, FSD_STORE or the
+    configuration names.
+    """
+    if len(places) > 2:
+        raise UsageError(f"one store and one mountpoint, not {len(places)} arguments")
+    configured = invocation.settings
+    limits = configured.limits
+    if cache_size is not None:
+        limits = dataclasses.replace(limits, cache_bytes=parse_size(cache_size))
+    cache = cache_dir or configured.cache_dir
+    mountpoint = Path(os.path.abspath(places[-1]))
+    settings = MountSettings(
+        store=_absolute(places[0] if len(places) == 2 else invocation.store_url),
+        mountpoint=mountpoint,
+        cache=Path(os.path.abspath(cache)) if cache is not None else None,
+        cache_home=invocation.folder("XDG_CACHE_HOME", ".cache"),
+        limits=limits,
+        allow_other=allow_other,
+        interposed=not no_interpose,
+        notify_address=invocation.environment.get("NOTIFY_SOCKET", "") if foreground else "",
+    )
+    if foreground:
+        command = _daemon(settings)
+        sys.stdout.flush()
+        os.execv(command[0], command)
+    start(
+        lambda descriptor: _daemon(dataclasses.replace(settings, ready_descriptor=descriptor)),
+        _log_of(invocation, mountpoint),
+        timeout_s=limits.ready_timeout_s,
+    )
+
+
+@click.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.option("--lazy", is_flag=True, help="Take the mount away even while it is in use; who is there may finish.")
+@pass_invocation
+def umount(invocation: Invocation, mountpoint: Path, lazy: bool) -> None:
+    """Take a mount down, and wait until its daemon has let go of its cache."""
+    mounts.take_down(mountpoint, lazy=lazy, timeout_s=invocation.settings.limits.unmount_timeout_s)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@json_option
+def status(path: Path | None, as_json: bool) -> None:
+    """Show mounts and their caches: all of them, or the one that PATH is in."""
+    found = [mount for mount in mounts.list_mounts() if mount.type == mounts.FILESYSTEM_TYPE]
+    if path is not None:
+        around = mounts.mount_of(path)
+        if around is None:
+            raise NotFoundError(f"{path} is in no mount of fsd")
+        found = [around]
+    rows = [(mount, _ask(mount)) for mount in found]
+    if as_json:
+        print_json([_described(mount, answer) for mount, answer in rows])
+    elif rows:
+        columns = [
+            Column("MOUNTPOINT"),
+            Column("PID", right=True),
+            Column("UP", right=True),
+            Column("CACHE", right=True),
+            Column("OF", right=True),
+            Column("FETCHED", right=True),
+            Column("STORE"),
+        ]
+        print_table(columns, [_row(mount, answer) for mount, answer in rows])
+    else:
+        say("no mounts")
+
+
+def _ask(mount: mounts.Mount) -> dict[str, Any] | None:
+    try:
+        return mounts.status_of(mount, timeout_s=mounts.STATUS_TIMEOUT_S)
+    except mounts.NotAnsweringError:
+        return None
+
+
+def _described(mount: mounts.Mount, answer: dict[str, Any] | None) -> dict[str, Any]:
+    known = {"mountpoint": mount.mountpoint, "store": mount.source, "answering": answer is not None}
+    return known | (answer or {})
+
+
+def _row(mount: mounts.Mount, answer: dict[str, Any] | None) -> list[str]:
+    if answer is None:
+        return [shown(mount.mountpoint), NOT_ANSWERING, "", "", "", "", shown(mount.source)]
+    cache = answer["cache"]
+    return [
+        shown(mount.mountpoint),
+        str(answer["pid"]),
+        duration(answer["uptime_s"]),
+        format_size(cache["used_bytes"]),
+        format_size(cache["limit_bytes"]),
+        format_size(cache["fetched_bytes"]),
+        shown(mount.source),
+    ]
+
+
+def _daemon(settings: MountSettings) -> list[str]:
+    # -P: the working directory is nobody's module path.
+    return [sys.executable, "-P", "-m", "fsd_cli.serve", settings.to_json()]
+
+
+def _absolute(store: str) -> str:
+    """The daemon runs elsewhere, so a relative path would mean another folder there."""
+    return store if "://" in store or not store else os.path.abspath(store)
+
+
+def _log_of(invocation: Invocation, mountpoint: Path) -> Path:
+    """A log for each mountpoint: `/mnt/data` has `mnt-data.log`."""
+    name = str(mountpoint).strip("/").replace("/", "-") or "root"
+    return invocation.folder("XDG_STATE_HOME", ".local/state") / "fsd" / f"{name[-200:]}.log"

@@ -1,0 +1,48 @@
+"""What a daemon is told when it starts. Cheap to import: the command that starts one needs it too."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fsd.limits import DEFAULT_LIMITS, Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountSettings:
+    """Everything a mount depends on. Paths are absolute, so that it does not matter where the daemon runs."""
+
+    store: str
+    """The store's URL."""
+    mountpoint: Path
+    cache: Path | None
+    """The folder of the cache; None for the store's own below `cache_home`."""
+    cache_home: Path
+    """Where a user's caches lie."""
+    limits: Limits = DEFAULT_LIMITS
+    allow_other: bool = False
+    interposed: bool = True
+    """Whether the C extension may be used."""
+    ready_descriptor: int | None = None
+    """Inherited; see `lifecycle.ReadyPipe`."""
+    notify_address: str = field(default="")
+    """The service manager's socket, '' without one."""
+
+    def to_json(self) -> str:
+        """One line; `from_json` reads it."""
+        values = dataclasses.asdict(self)
+        return json.dumps(values, default=os.fspath)
+
+    @classmethod
+    def from_json(cls, text: str) -> MountSettings:
+        """What `to_json` wrote. Raises ValueError, KeyError or TypeError for anything else."""
+        values: dict[str, Any] = json.loads(text)
+        values["mountpoint"] = Path(values["mountpoint"])
+        values["cache"] = Path(values["cache"]) if values["cache"] is not None else None
+        values["cache_home"] = Path(values["cache_home"])
+        values["limits"] = Limits(**values["limits"])
+        return cls(**values)
