@@ -1,9 +1,9 @@
 """Building trees: from changes in key order to pages and a root, the same bytes whoever builds it and from which base.
 
-A build goes along the base and the changes at once. Where a page of the new tree starts as one of the base does (the two
-are *aligned*), whole pages are taken over, unread, up to the page of the next change. That page is read and cut anew,
-with the change, and so are those behind it until the two are aligned again. `fsd.repo.cutting` makes that sound: where
-a page ends depends on nothing before its start.
+A build goes along the base and the changes at once. Where a page of the new tree starts as one of the base does (the
+two are *aligned*), whole pages are taken over, unread, up to the page of the next change. That page is read and cut
+anew, with the change, and so are those behind it until the two are aligned again. `fsd.repo.cutting` makes that sound:
+where a page ends depends on nothing before its start.
 
 Order of writes: all pages and indexes are durable when `build_tree` returns. What names them, a commit, comes after.
 """
@@ -19,7 +19,7 @@ from fsd.format.index import IndexChild, Totals, encode_index
 from fsd.format.keys import ObjectKind
 from fsd.format.model import Entry, Kind, entry_key
 from fsd.format.page import Page, encode_page
-from fsd.repo.cutting import STANDARD_CUTS, Cuts, PageCutter, cut_index
+from fsd.repo.cutting import STANDARD_CUTS, Added, Cuts, PageCutter, cut_index
 from fsd.repo.directories import DirectoryChecks
 from fsd.repo.objects import ObjectWriter
 from fsd.repo.tree import PageRef, Tree
@@ -131,10 +131,12 @@ class _Build:
                 await self._directories.check_changed(directory, self._page)
             if change.kind is Kind.DIRECTORY or replaced is Kind.DIRECTORY:
                 self._directories.replaced(change, replaced)
-            if not self._cutter.fits(change):
+            added = self._cutter.add(change, key)
+            if added is Added.FULL:
                 await self._close()
+                added = self._cutter.add(change, key)
             self._untouched, self._same_as = False, None
-            if self._cutter.add(change, key):
+            if added is Added.LAST:
                 await self._close()
 
     async def finish(self) -> Built:
@@ -183,26 +185,28 @@ class _Build:
 
         False if its next entry is at or behind `key`. True if the page is used up, or if it was found to be aligned.
         """
-        while self._position < len(page):
-            entry = page.entry(self._position)
-            entry_key_ = entry.key
-            if key is not None and entry_key_ >= key:
+        for entry in page.entries(self._position):
+            at = entry.key
+            if key is not None and at >= key:
                 return False
-            if not self._cutter.fits(entry):
+            starts_page = not len(self._cutter)
+            added = self._cutter.add(entry, at)
+            if added is Added.FULL:
                 await self._close()
                 if self._position == 0:
                     self._page = None
                     return True
+                starts_page = True
+                added = self._cutter.add(entry, at)
             self._directories.check_kept(entry.directory)
-            if not len(self._cutter):
+            if starts_page:
                 self._untouched = self._position == 0
             self._position += 1
             whole = self._untouched and self._position == len(page)
             self._same_as = self._refs[self._at].child if whole else None
-            if self._cutter.add(entry, entry_key_):
+            if added is Added.LAST:
                 await self._close()
-        self._untouched = False
-        self._page = None
+        self._page, self._untouched = None, False
         self._at += 1
         return True
 

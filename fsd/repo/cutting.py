@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from blake3 import blake3
 
@@ -47,6 +48,14 @@ def cut_hash(key: bytes) -> int:
     return int.from_bytes(blake3(key).digest(4), "little")
 
 
+class Added(Enum):
+    """What became of an entry that was offered to a page."""
+
+    OPEN = "it is on the page, and there may be more"
+    LAST = "it is on the page, which ends with it"
+    FULL = "it is not on the page, which ends before it"
+
+
 class PageCutter:
     """Collects the entries of one page after the other."""
 
@@ -59,16 +68,17 @@ class PageCutter:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, entry: Entry, key: bytes) -> bool:
-        """Put the next entry on the page. True if the page ends with it. Only for an entry that `fits`."""
-        self._bytes += self._cost(entry)
+    def add(self, entry: Entry, key: bytes) -> Added:
+        """Put the next entry on the page, unless that is full. An empty page takes every entry."""
+        cost = entry_bytes(entry)
+        if entry.directory != self._directory:
+            cost += directory_bytes(entry.directory)
+        if self._bytes + cost > self._cuts.page_bytes and self._entries:
+            return Added.FULL
+        self._bytes += cost
         self._directory = entry.directory
         self._entries.append(entry)
-        return cut_hash(key) % self._cuts.page_entries == 0
-
-    def fits(self, entry: Entry) -> bool:
-        """Whether the entry may go on the page; if not, the page ends before it. An empty page takes every entry."""
-        return not self._entries or self._bytes + self._cost(entry) <= self._cuts.page_bytes
+        return Added.LAST if cut_hash(key) % self._cuts.page_entries == 0 else Added.OPEN
 
     def take(self) -> list[Entry]:
         """The page's entries. The next one goes on a new page."""
@@ -76,10 +86,6 @@ class PageCutter:
         self._bytes = PAGE_HEADER_BYTES
         self._directory = None
         return entries
-
-    def _cost(self, entry: Entry) -> int:
-        cost = entry_bytes(entry)
-        return cost if entry.directory == self._directory else cost + directory_bytes(entry.directory)
 
 
 def cut_index(children: Sequence[IndexChild], cuts: Cuts) -> list[list[IndexChild]]:
