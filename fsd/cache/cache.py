@@ -279,7 +279,7 @@ class Cache:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read_chunk(self, chunk: bytes, length: int, start: int, size: int) -> Buffer | None:
-        """`size` bytes from byte `start` of a chunk of `length` bytes whose placement is not known; None if it is absent."""
+        """As `read_chunk_nowait`, waiting for the disk; None if the chunk is absent."""
         return await self._reader.read_chunk(chunk, length, start, size)
 
     def start_fetch(self, chunks: Iterable[PlacedChunk]) -> Fetch:

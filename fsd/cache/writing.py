@@ -31,6 +31,10 @@ from fsd.ids import Buffer
 
 log = logging.getLogger(__name__)
 
+BATCH_BYTES = 1024 * 1024
+BATCH_CHUNKS = 512
+"""Written with one call: bounded for memory, and by IOV_MAX (1024)."""
+
 
 class Stored(NamedTuple):
     """What became of the chunks of a range."""
@@ -197,11 +201,11 @@ def _decode_and_write(
     keep: frozenset[bytes],
     written: set[bytes],
 ) -> tuple[Stored, OSError | None]:
+    """In a thread. `jobs` has a descriptor (-1: none) and an offset for each chunk; `written` gets those written."""
     view = memoryview(body)
     kept: dict[bytes, Buffer] = {}
     bad: dict[bytes, CorruptDataError] = {}
-    failed: OSError | None = None
-    written_bytes = 0
+    batch = _Batch(written)
     for chunk, descriptor, offset in jobs:
         if descriptor < 0 and chunk.id not in keep:
             continue
@@ -211,25 +215,63 @@ def _decode_and_write(
         except CorruptDataError as error:
             bad[chunk.id] = error
             continue
-        if len(plain) != chunk.length:
-            bad[chunk.id] = CorruptDataError(f"chunk {chunk.id.hex()} has {len(plain)} bytes, not {chunk.length}")
-            continue
         if chunk.id in keep:
             kept[chunk.id] = plain
-        if descriptor >= 0 and failed is None:
+        if descriptor >= 0:
+            batch.add(chunk.id, plain, descriptor, offset)
+    batch.write()
+    return Stored(kept, bad, batch.written_bytes), batch.failed
+
+
+class _Batch:
+    """Chunks that are contiguous in a mirror, written with one call.
+
+    Each call releases the interpreter's lock and must get it back from the busy event loop, which takes longer than to
+    write a chunk.
+    """
+
+    def __init__(self, written: set[bytes]) -> None:
+        self._written = written
+        self._ids: list[bytes] = []
+        self._buffers: list[Buffer] = []
+        self._bytes = 0
+        self._descriptor = -1
+        self._start = 0
+        self.written_bytes = 0
+        self.failed: OSError | None = None
+        """The first error; nothing was written after it."""
+
+    def add(self, chunk: bytes, plain: Buffer, descriptor: int, offset: int) -> None:
+        if (
+            descriptor != self._descriptor
+            or offset != self._start + self._bytes
+            or self._bytes >= BATCH_BYTES
+            or len(self._ids) >= BATCH_CHUNKS
+        ):
+            self.write()
+            self._descriptor, self._start = descriptor, offset
+        self._ids.append(chunk)
+        self._buffers.append(plain)
+        self._bytes += len(plain)
+
+    def write(self) -> None:
+        """Write what was added."""
+        if self.failed is None and self._ids:
             try:
-                _write_all(descriptor, plain, offset)
+                self._write_all()
             except OSError as error:
-                failed = error
-                continue
-            written.add(chunk.id)
-            written_bytes += len(plain)
-    return Stored(kept, bad, written_bytes), failed
+                self.failed = error
+            else:
+                self._written.update(self._ids)
+                self.written_bytes += self._bytes
+        self._ids, self._buffers, self._bytes = [], [], 0
 
-
-def _write_all(descriptor: int, data: Buffer, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(descriptor, view, offset)
-        view = view[done:]
-        offset += done
+    def _write_all(self) -> None:
+        done = os.pwritev(self._descriptor, self._buffers, self._start)
+        if done < self._bytes:
+            # A signal, or a disk that is about to be full: the rest tells which.
+            rest = memoryview(b"".join(self._buffers))[done:]
+            while rest:
+                count = os.pwrite(self._descriptor, rest, self._start + done)
+                rest = rest[count:]
+                done += count
