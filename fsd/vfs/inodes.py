@@ -291,21 +291,22 @@ class InodeTable:
         shard = self._shards[ino >> _SHARD_SHIFT & _SHARD_MASK]
         return shard, shard.row(ino)
 
-    def forget(self, ino: int, count: int) -> None:
-        """Undo `count` lookups; the row goes with the last. A number that is not there is ignored."""
+    def forget(self, ino: int, count: int) -> bool:
+        """Undo `count` lookups; the row goes with the last, and then this is True. An unknown number is ignored."""
         shard, row = self._find(ino)
         if not row:
-            return
+            return False
         left = shard.lookups[row] - count
         if left > 0:
             shard.lookups[row] = left
-            return
+            return False
         self.pages.drop(shard.seen[row] >> _POSITION_BITS)
         if ino & FLAVOUR_BITS == DIRECTORY:
             self.trees.drop(shard.values[row])
         if self._moved:
             self._moved.pop((bytes(shard.keys[row * ID_BYTES : (row + 1) * ID_BYTES]), ino & FLAVOUR_BITS), None)
         shard.remove(row)
+        return True
 
     def value(self, ino: int) -> int | None:
         """The size of a file or symlink, the tree of a directory; None if the number names nothing."""

@@ -143,6 +143,10 @@ class Nodes:
         """The node of a number."""
         return self._by_ino.get(ino)
 
+    def same(self, node: Node) -> Node:
+        """The node that is known and the same as `node`, if there is one; else `node`."""
+        return self._by_key.get(node.key, node)
+
     def remember(self, node: Node) -> Node:
         """Count a lookup of `node`, or of the one that is the same and already known; returns that with its number."""
         if node.key is not None:

@@ -1,7 +1,7 @@
 """Trees of versions, opened when they are needed, and the inodes of what lies in them.
 
-Owns the open trees (an LRU; one that was dropped is opened again by its commit and rule) and the inode table. A directory
-knows its version, so it goes on working when the ref that led to it is gone.
+Owns the open trees (an LRU; one that was dropped is opened again by its commit and rule) and the inode table. A
+directory knows its version, so it goes on working when the ref that led to it is gone.
 
 A row holds no path. That of a directory is in the page where it was last seen, in front of which there is a small LRU.
 """
@@ -181,10 +181,6 @@ class Trees:
         seen = self.table.seen(ino)
         page = None if seen is None else self._repositories.objects.page_nowait(self.table.pages[seen.page])
         return b"" if seen is None or page is None else page.path(seen.position)
-
-    def forget(self, ino: int, count: int) -> None:
-        """Undo lookups."""
-        self.table.forget(ino, count)
 
     async def _page(self, ino: int) -> tuple[Page, int]:
         seen = self.table.seen(ino)

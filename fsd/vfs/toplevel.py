@@ -1,0 +1,151 @@
+"""What lies above versions: the top, repositories and their refs, `/.fsd`. Lookups and listings of these directories.
+
+Makes the nodes; what refs mean is `versions`' business, how old an answer may be `refcache`'s. Names here can move, so
+the kernel is told to ask again after `limits.entry_timeout_s`; a node itself never changes, so its attributes hold.
+
+A listing goes on by numbers that each name keeps, in the order in which names were first seen: whatever comes or goes
+in between, no name is shown twice or left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from fsd.clock import Clock
+from fsd.format.keys import is_repository_name
+from fsd.limits import Limits
+from fsd.repo.repository import Repositories
+from fsd.vfs.attributes import Attributes, Listing, Missing
+from fsd.vfs.nodes import (
+    LinkNode,
+    Node,
+    Nodes,
+    RepositoryNode,
+    RootNode,
+    Version,
+    VersionNode,
+    VirtualDirectoryNode,
+    VirtualFileNode,
+)
+from fsd.vfs.refcache import RefCache
+from fsd.vfs.versions import Link, Versions
+from fsd.vfs.virtual import DIRECTORY_NAME, VirtualFiles
+
+
+class TopLevel:
+    """See the module. Raises CorruptDataError and StoreUnreachableError where an answer cannot be had."""
+
+    def __init__(
+        self, repositories: Repositories, refs: RefCache, virtual: VirtualFiles, limits: Limits, clock: Clock
+    ) -> None:
+        self._repositories = repositories
+        self._refs = refs
+        self._versions = Versions(repositories, refs)
+        self._virtual = virtual
+        self._limits = limits
+        self._clock = clock
+        self._cookies: dict[str, dict[bytes, int]] = {}
+        self.nodes = Nodes()
+
+    def attributes(self, node: Node, entry_timeout_s: float) -> Attributes:
+        """Those of a node that has its number."""
+        return Attributes(
+            node.ino, node.mode, node.size, node.mtime_ns, entry_timeout_s, self._limits.immutable_timeout_s
+        )
+
+    async def load_time(self, node: VersionNode) -> None:
+        """Give a version directory its commit's time."""
+        if not node.is_dated:
+            node.set_time((await self._repositories.commit(node.version.tree_of)).time_us)
+
+    # --- lookups
+
+    async def lookup(self, parent: Node, name: bytes) -> Attributes | Missing | None:
+        """A name in a directory that is not of a version; None if `parent` is no such directory."""
+        if isinstance(parent, RepositoryNode):
+            return await self._lookup_version(parent.name, name)
+        if isinstance(parent, RootNode):
+            return await self._lookup_repository(name)
+        if isinstance(parent, VirtualDirectoryNode):
+            return self._lookup_virtual(name)
+        return None
+
+    async def _lookup_repository(self, name: bytes) -> Attributes | Missing:
+        forever = self._limits.immutable_timeout_s
+        if name == DIRECTORY_NAME:
+            return self.attributes(self.nodes.remember(VirtualDirectoryNode()), forever)
+        text = _text(name)
+        if not is_repository_name(text):
+            return Missing(forever)
+        if not await self._refs.has_repository(text):
+            return Missing(self._limits.entry_timeout_s)
+        return self.attributes(self.nodes.remember(RepositoryNode(text)), self._limits.entry_timeout_s)
+
+    async def _lookup_version(self, repository: str, name: bytes) -> Attributes | Missing:
+        text = _text(name)
+        named = await self._versions.find(repository, text) if text else None
+        if named is None:
+            return Missing(self._limits.entry_timeout_s)
+        node = self._node(repository, text, named.node)
+        if isinstance(node, VersionNode):
+            await self.load_time(node)
+        timeout_s = self._limits.immutable_timeout_s if named.is_fixed else self._limits.entry_timeout_s
+        return self.attributes(self.nodes.remember(node), timeout_s)
+
+    def _lookup_virtual(self, name: bytes) -> Attributes | Missing:
+        content = self._virtual.render(name)
+        if content is None:
+            return Missing(self._limits.immutable_timeout_s)
+        # No lifetime for the name: the next lookup is to find what holds then.
+        return self.attributes(self.nodes.remember(VirtualFileNode(content, self._clock() * 1000)), 0.0)
+
+    def _node(self, repository: str, name: str, meant: Link | Version) -> Node:
+        if isinstance(meant, Link):
+            return LinkNode(repository, name, meant.target)
+        node = self.nodes.same(VersionNode(meant))
+        header = self._repositories.objects.commit_nowait(meant.tree_of)
+        if header is not None and isinstance(node, VersionNode):
+            node.set_time(header[0].time_us)
+        return node
+
+    # --- listings
+
+    async def list(self, directory: Node, start: int) -> Listing | None:
+        """Entries after number `start`; None if `directory` is no directory outside of versions."""
+        timeout_s = self._limits.entry_timeout_s
+        if isinstance(directory, RepositoryNode):
+            listed = await self._versions.list(directory.name)
+            nodes = [(name.encode(), self._node(directory.name, name, meant)) for name, meant in listed]
+            if not all(node.is_dated for _, node in nodes if isinstance(node, VersionNode)):
+                # Loading every commit to show its time would cost a request a tag. Who wants to know asks again.
+                timeout_s = 0.0
+            return Listing(self._entries(self._numbered(directory.name, nodes), start), timeout_s)
+        if isinstance(directory, RootNode):
+            names = await self._refs.repositories()
+            repositories = [(name.encode(), RepositoryNode(name)) for name in names]
+            return Listing(self._entries(self._numbered("", repositories), start), timeout_s)
+        if isinstance(directory, VirtualDirectoryNode):
+            now_ns = self._clock() * 1000
+            files = [(name, VirtualFileNode(self._virtual.render(name) or b"", now_ns)) for name in self._virtual.names]
+            return Listing(self._entries(enumerate(files, 1), start), 0.0)
+        return None
+
+    def _numbered(self, directory: str, nodes: Iterable[tuple[bytes, Node]]) -> Sequence[tuple[int, tuple[bytes, Node]]]:
+        numbers = self._cookies.setdefault(directory, {})
+        return sorted(
+            ((numbers.setdefault(name, len(numbers) + 1), (name, node)) for name, node in nodes),
+            key=lambda row: row[0],
+        )
+
+    def _entries(
+        self, rows: Iterable[tuple[int, tuple[bytes, Node]]], start: int
+    ) -> Iterator[tuple[bytes, int, int, int, int, int]]:
+        for number, (name, listed) in rows:
+            if number > start:
+                node = self.nodes.remember(listed)
+                yield name, node.ino, node.mode, node.size, node.mtime_ns, number
+
+
+def _text(name: bytes) -> str:
+    """The name as text; '' if it is none that a repository or revision could have."""
+    return name.decode() if name.isascii() else ""

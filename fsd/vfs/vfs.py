@@ -1,0 +1,325 @@
+"""The file system that a mount shows, without FUSE: what each request of the kernel means.
+
+    /                     repositories; and `.fsd`, not listed
+    /REPO/                branches, tags and named subsets; and what `versions` resolves, not listed
+    /REPO/VERSION/…       the version's tree
+
+This composes: it knows which kind of node a number is and asks the module that owns it, counts requests, and keeps what
+went wrong for `/.fsd/errors`.
+
+Concurrency: for the tasks of one trio loop. What a request has learned it uses after an await only through numbers and
+immutable objects, so a `forget` in between costs at most a StaleInodeError.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any, NoReturn, Self
+
+import trio
+
+from fsd.cache.cache import Cache
+from fsd.clock import Clock, now_us
+from fsd.errors import CorruptDataError, FsdError, StoreUnreachableError
+from fsd.ids import Buffer
+from fsd.limits import Limits
+from fsd.repo.repository import Repositories
+from fsd.vfs.attributes import (
+    Attributes,
+    FilesystemTotals,
+    Listing,
+    Missing,
+    NoAttributeError,
+    NotDirectoryError,
+    NotFileError,
+    NotSymlinkError,
+    StaleInodeError,
+)
+from fsd.vfs.inodes import DIRECTORY, FIRST_TREE_INO, FLAVOUR_BITS, SYMLINK
+from fsd.vfs.nodes import LinkNode, Node, RepositoryNode, VersionNode, VirtualFileNode
+from fsd.vfs.reads import FileRange, Reads
+from fsd.vfs.refcache import RefCache
+from fsd.vfs.toplevel import TopLevel
+from fsd.vfs.trees import Directory, Trees
+from fsd.vfs.virtual import ErrorLog, VirtualFiles
+from fsd.vfs.xattrs import FILE_NAMES, FROM_CHUNKS, chunk_attributes, content_attributes, version_attributes
+
+
+class Vfs:
+    """See the module. Made by `Vfs.open`.
+
+    Raises, wherever it takes a number: StaleInodeError for one that names nothing any more, and the other errors of
+    `fsd.vfs.attributes` for the wrong kind of node. CorruptDataError and StoreUnreachableError where bytes cannot be
+    had.
+    """
+
+    def __init__(
+        self,
+        repositories: Repositories,
+        cache: Cache,
+        limits: Limits,
+        nursery: trio.Nursery,
+        *,
+        about: Mapping[str, Any],
+        clock: Clock,
+    ) -> None:
+        self._repositories = repositories
+        self._cache = cache
+        self._limits = limits
+        self._about = about
+        self.errors = ErrorLog(clock)
+        self.requests: Counter[str] = Counter()
+        """Since the start, by kind."""
+        self._refs = RefCache(repositories, limits, nursery)
+        self._top = TopLevel(repositories, self._refs, VirtualFiles(self.status, self.errors), limits, clock)
+        self._trees = Trees(repositories, limits)
+        self._reads = Reads(cache, repositories.objects, self._trees.entry, limits, nursery)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        repositories: Repositories,
+        cache: Cache,
+        limits: Limits,
+        *,
+        about: Mapping[str, Any] | None = None,
+        clock: Clock = now_us,
+    ) -> AsyncIterator[Self]:
+        """The file system over a store. `about` goes into `/.fsd/status` as it is: JSON."""
+        try:
+            async with trio.open_nursery() as nursery:
+                vfs = cls(repositories, cache, limits, nursery, about=about or {}, clock=clock)
+                vfs._refs.prime()
+                try:
+                    yield vfs
+                finally:
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # That there is a nursery is nobody's business: an error of the body stays what it was.
+            raise group.exceptions[0] if len(group.exceptions) == 1 else group from None
+
+    # --- names and attributes
+
+    async def lookup(self, parent: int, name: bytes) -> Attributes | Missing:
+        """The node of that name, counted as one lookup more, or that there is none."""
+        self.requests["lookup"] += 1
+        try:
+            if parent < FIRST_TREE_INO:
+                node = self._node(parent)
+                if not isinstance(node, VersionNode):
+                    return await self._top.lookup(node, name) or _not_a_directory(parent)
+                directory = Directory(node.version, b"")
+            else:
+                directory = await self._directory(parent)
+            found = await self._trees.find(directory, name)
+            return Missing(self._limits.immutable_timeout_s) if found is None else found
+        except FsdError as error:
+            self._record(error, parent, name)
+            raise
+
+    async def getattr(self, ino: int) -> Attributes:
+        """A node that is known."""
+        self.requests["getattr"] += 1
+        if ino >= FIRST_TREE_INO:
+            return self._trees.getattr(ino)
+        node = self._node(ino)
+        if isinstance(node, VersionNode):
+            try:
+                await self._top.load_time(node)
+            except FsdError as error:
+                self._record(error, ino)
+                raise
+        return self._top.attributes(node, self._limits.entry_timeout_s)
+
+    async def readlink(self, ino: int) -> bytes:
+        """A symlink's target."""
+        self.requests["readlink"] += 1
+        if ino < FIRST_TREE_INO:
+            node = self._node(ino)
+            if isinstance(node, LinkNode):
+                return node.target.encode()
+        elif ino & FLAVOUR_BITS == SYMLINK:
+            try:
+                return (await self._trees.entry(ino)).target
+            except FsdError as error:
+                self._record(error, ino)
+                raise
+        raise NotSymlinkError(f"inode {ino} is not a symlink")
+
+    def lists_for_ever(self, ino: int) -> bool:
+        """Whether the directory's listing can never change."""
+        return ino >= FIRST_TREE_INO or isinstance(self._node(ino), VersionNode)
+
+    async def list(self, ino: int, start: int) -> Listing:
+        """Entries after the cookie `start` (0: from the first), as many as are cheap; none at the end."""
+        self.requests["list"] += 1
+        try:
+            if ino < FIRST_TREE_INO:
+                node = self._node(ino)
+                if not isinstance(node, VersionNode):
+                    return await self._top.list(node, start) or _not_a_directory(ino)
+                directory = Directory(node.version, b"")
+            else:
+                directory = await self._directory(ino)
+            return Listing(await self._trees.list(directory, start), self._limits.immutable_timeout_s)
+        except FsdError as error:
+            self._record(error, ino)
+            raise
+
+    def refuse(self, ino: int) -> None:
+        """Undo the lookup of the entry that a listing yielded last: the kernel had no room for it."""
+        self.forget(ino, 1)
+
+    def forget(self, ino: int, lookups: int) -> None:
+        """The kernel gives lookups back."""
+        if ino < FIRST_TREE_INO:
+            self._top.nodes.forget(ino, lookups)
+        elif self._trees.table.forget(ino, lookups):
+            self._reads.forget(ino)
+
+    # --- files
+
+    def read_nowait(self, ino: int, offset: int, size: int) -> Buffer | None:
+        """Up to `size` bytes from `offset`, fewer only where the file ends; None if that takes `read`."""
+        self.requests["read"] += 1
+        wanted = self._file_range(ino, offset, size)
+        return self._reads.read_nowait(wanted) if isinstance(wanted, FileRange) else wanted
+
+    async def read(self, ino: int, offset: int, size: int) -> Buffer:
+        """The same, waiting for at most `limits.read_deadline_s`."""
+        wanted = self._file_range(ino, offset, size)
+        if not isinstance(wanted, FileRange):
+            return wanted
+        self.requests["slow read"] += 1
+        try:
+            return await self._reads.read(wanted)
+        except FsdError as error:
+            self._record(error, ino)
+            raise
+
+    def _file_range(self, ino: int, offset: int, size: int) -> FileRange | Buffer:
+        """What is to be read, or the bytes themselves where there is nothing to it."""
+        if ino < FIRST_TREE_INO:
+            node = self._node(ino)
+            if isinstance(node, VirtualFileNode):
+                return node.content[offset : offset + size]
+            raise NotFileError(f"inode {ino} is not a file")
+        if ino & FLAVOUR_BITS >= SYMLINK:
+            raise NotFileError(f"inode {ino} is not a file")
+        row = self._trees.table.content(ino)
+        if row is None:
+            raise _stale(ino)
+        content, file_size = row
+        if offset >= file_size or size <= 0:
+            return b""
+        return FileRange(ino, content, file_size, offset, min(offset + size, file_size))
+
+    # --- about it
+
+    async def getxattr(self, ino: int, name: bytes) -> bytes:
+        """The value of an extended attribute. Raises NoAttributeError."""
+        self.requests["getxattr"] += 1
+        value: bytes | None = None
+        if ino < FIRST_TREE_INO:
+            node = self._node(ino)
+            if isinstance(node, VersionNode):
+                value = version_attributes(node.version).get(name)
+        elif name in FILE_NAMES and ino & FLAVOUR_BITS < SYMLINK:
+            try:
+                value = await self._file_attribute(ino, name)
+            except FsdError as error:
+                self._record(error, ino)
+                raise
+        if value is None:
+            raise NoAttributeError(f"inode {ino} has no attribute {name!r}")
+        return value
+
+    async def _file_attribute(self, ino: int, name: bytes) -> bytes:
+        row = self._trees.table.content(ino)
+        if row is None:
+            raise _stale(ino)
+        if name not in FROM_CHUNKS:
+            return content_attributes(*row)[name]
+        entry = await self._trees.entry(ino)
+        return (await chunk_attributes(entry, self._repositories.objects, self._cache))[name]
+
+    async def listxattr(self, ino: int) -> Sequence[bytes]:
+        """The names of all extended attributes."""
+        self.requests["listxattr"] += 1
+        if ino >= FIRST_TREE_INO:
+            return FILE_NAMES if ino & FLAVOUR_BITS < SYMLINK else ()
+        node = self._node(ino)
+        return tuple(version_attributes(node.version)) if isinstance(node, VersionNode) else ()
+
+    def statfs(self) -> FilesystemTotals:
+        """What the versions that are open hold, each for itself."""
+        totals = [tree.totals for tree in self._trees]
+        return FilesystemTotals(
+            bytes=sum(total.bytes for total in totals if total is not None),
+            files=sum(total.entries for total in totals if total is not None),
+        )
+
+    def status(self) -> dict[str, Any]:
+        """What `/.fsd/status` shows: JSON."""
+        table = self._trees.table
+        return {
+            **self._about,
+            "store": self._repositories.store.url,
+            "cache": asdict(self._cache.statistics()),
+            "inodes": {
+                "in_trees": len(table),
+                "in_trees_bytes": table.memory_bytes,
+                "others": len(self._top.nodes),
+                "pages": len(table.pages),
+                "versions": len(table.trees),
+            },
+            "open_trees": len(self._trees),
+            "files_being_read": len(self._reads),
+            "requests": dict(self.requests),
+            "errors": self.errors.total,
+        }
+
+    # --- nodes
+
+    def _node(self, ino: int) -> Node:
+        node = self._top.nodes.get(ino)
+        if node is None:
+            raise _stale(ino)
+        return node
+
+    async def _directory(self, ino: int) -> Directory:
+        if ino & FLAVOUR_BITS != DIRECTORY:
+            _not_a_directory(ino)
+        return await self._trees.directory(ino)
+
+    def _record(self, error: FsdError, ino: int, name: bytes = b"") -> None:
+        """Keep an error that is the store's or the network's doing."""
+        if isinstance(error, CorruptDataError | StoreUnreachableError):
+            where = self._describe(ino)
+            self.errors.record(f"{where}/{name.decode(errors='surrogateescape')}" if name else where, error.message)
+
+    def _describe(self, ino: int) -> str:
+        """A node for people: where it was last seen."""
+        if ino >= FIRST_TREE_INO:
+            row, path = self._trees.table.content(ino), self._trees.seen_path(ino)
+            if ino & FLAVOUR_BITS == DIRECTORY or row is None:
+                return path.decode(errors="surrogateescape") or f"inode {ino}"
+            return f"{path.decode(errors='surrogateescape')} (content {row[0].hex()})"
+        node = self._top.nodes.get(ino)
+        if isinstance(node, RepositoryNode):
+            return f"/{node.name}"
+        if isinstance(node, VersionNode):
+            return f"/{node.version.repository}/{node.version.label}"
+        return ""
+
+
+def _stale(ino: int) -> StaleInodeError:
+    return StaleInodeError(f"inode {ino} is not known")
+
+
+def _not_a_directory(ino: int) -> NoReturn:
+    raise NotDirectoryError(f"inode {ino} is not a directory")
