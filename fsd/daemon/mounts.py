@@ -31,6 +31,7 @@ STATUS_TIMEOUT_S = 2.0
 
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
+_MAX_SYMLINKS = 40
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 Answer = TypeVar("Answer")
@@ -69,10 +70,13 @@ def mount_at(path: str | os.PathLike[str]) -> Mount | None:
 
 
 def mount_of(path: str | os.PathLike[str]) -> Mount | None:
-    """The mount of ours that `path` lies in, if any. Does not touch it."""
-    place = _place(path)
-    inside = [mount for mount in list_mounts() if (place + "/").startswith(mount.mountpoint.rstrip("/") + "/")]
-    innermost = max(inside, key=lambda mount: len(mount.mountpoint), default=None)
+    """The mount of ours that `path` lies in, if any."""
+    try:
+        place = within(STATUS_TIMEOUT_S, lambda: os.path.realpath(path))
+    except TimeoutError:  # somewhere on the way is a mount that does not answer: this one, if no symlink led here
+        place = os.path.abspath(path)
+    around = [mount for mount in reversed(list_mounts()) if _is_below(place, mount.mountpoint)]
+    innermost = max(around, key=lambda mount: len(mount.mountpoint), default=None)
     return innermost if innermost is not None and innermost.type == FILESYSTEM_TYPE else None
 
 
@@ -211,17 +215,21 @@ def _unmount_error(place: str, number: int) -> FsdError:
     return FsdError(f"cannot unmount {place}: {os.strerror(number)}")
 
 
+def _is_below(path: str, folder: str) -> bool:
+    return (path + "/").startswith(folder.rstrip("/") + "/")
+
+
 def _place(path: str | os.PathLike[str]) -> str:
     """The absolute path without symlinks, found without touching what may be mounted at its last part."""
-    parent, name = os.path.split(os.path.abspath(path))
-    resolved = os.path.realpath(parent)
-    try:
-        target = os.readlink(os.path.join(resolved, name)) if name else None
-    except OSError:
-        target = None  # no symlink, or a mount that does not answer
-    if target is not None:
-        return _place(os.path.join(resolved, target))
-    return os.path.join(resolved, name) if name else resolved
+    place = os.path.abspath(path)
+    for _ in range(_MAX_SYMLINKS):
+        parent, name = os.path.split(place)
+        place = os.path.join(os.path.realpath(parent), name)
+        try:
+            place = os.path.join(os.path.dirname(place), os.readlink(place))
+        except OSError:
+            break  # no symlink, or a mount that does not answer
+    return os.path.normpath(place)
 
 
 def _parse(line: str) -> Mount:
