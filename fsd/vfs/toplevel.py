@@ -130,7 +130,9 @@ class TopLevel:
             return Listing(self._entries(enumerate(files, 1), start), 0.0)
         return None
 
-    def _numbered(self, directory: str, nodes: Iterable[tuple[bytes, Node]]) -> Sequence[tuple[int, tuple[bytes, Node]]]:
+    def _numbered(
+        self, directory: str, nodes: Iterable[tuple[bytes, Node]]
+    ) -> Sequence[tuple[int, tuple[bytes, Node]]]:
         numbers = self._cookies.setdefault(directory, {})
         return sorted(
             ((numbers.setdefault(name, len(numbers) + 1), (name, node)) for name, node in nodes),
