@@ -46,3 +46,11 @@ PLACES: dict[str, Callable[[Path], Place]] = {
     "faulty": _faulty,
 }
 """By the name that the tests show. A new implementation is a line here."""
+
+
+async def listed(store: Store, prefix: str = "", start_after: str = "") -> list[str]:
+    return [info.key async for info in store.list(prefix, start_after=start_after)]
+
+
+async def content(store: Store, key: str) -> bytes:
+    return (await store.get(key)).data
