@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from fsd.clock import now_us
 from fsd.config import format_size, parse_size
 from fsd.daemon import mounts
 from fsd.daemon.settings import MountSettings
@@ -138,7 +139,7 @@ def _row(mount: mounts.Mount, answer: dict[str, Any] | None) -> list[str]:
     return [
         shown(mount.mountpoint),
         str(answer["pid"]),
-        duration(answer["uptime_s"]),
+        duration(max(0, now_us() - answer["started_us"]) / 1e6),
         format_size(cache["used_bytes"]),
         format_size(cache["limit_bytes"]),
         format_size(cache["fetched_bytes"]),

@@ -25,20 +25,6 @@ log = logging.getLogger(__name__)
 NAME_MAX = 255
 """Bytes of a name, as the format has it and statfs shows it."""
 
-REQUESTS = (
-    "lookup",
-    "getattr",
-    "readlink",
-    "open",
-    "read",
-    "opendir",
-    "readdir",
-    "statfs",
-    "getxattr",
-    "listxattr",
-)
-"""What is counted."""
-
 _BLOCK_BYTES = 4096
 _SECTOR_BYTES = 512
 
@@ -89,8 +75,6 @@ class Operations(pyfuse3.Operations):
     def __init__(self, filesystem: FileSystem) -> None:
         super().__init__()
         self._filesystem = filesystem
-        self.requests = dict.fromkeys(REQUESTS, 0)
-        """How often the kernel has asked for what."""
         self._uid = os.getuid()
         self._gid = os.getgid()
         self._no_open: bool | None = None  # unknown until the kernel has said what it can
@@ -101,7 +85,6 @@ class Operations(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        self.requests["lookup"] += 1
         try:
             found = await self._filesystem.lookup(parent_inode, name)
         except Exception as error:
@@ -111,14 +94,12 @@ class Operations(pyfuse3.Operations):
         return self._entry(found)
 
     async def getattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        self.requests["getattr"] += 1
         try:
             return self._entry(await self._filesystem.getattr(inode))
         except Exception as error:
             _fail("getattr", inode, error)
 
     async def readlink(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileNameT:
-        self.requests["readlink"] += 1
         try:
             return await self._filesystem.readlink(inode)
         except Exception as error:
@@ -138,7 +119,6 @@ class Operations(pyfuse3.Operations):
     # --- files
 
     async def open(self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        self.requests["open"] += 1
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise pyfuse3.FUSEError(errno.EROFS)
         if self._opens_for_nothing():
@@ -146,7 +126,6 @@ class Operations(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=inode, keep_cache=True)
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
-        self.requests["read"] += 1
         try:
             data = self._filesystem.read_nowait(fh, off, size)
             if data is None:
@@ -170,7 +149,6 @@ class Operations(pyfuse3.Operations):
     # --- directories
 
     async def opendir(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:
-        self.requests["opendir"] += 1
         self._opens_for_nothing()
         try:
             if self._cache_listings and self._filesystem.lists_for_ever(inode):
@@ -180,7 +158,6 @@ class Operations(pyfuse3.Operations):
         return inode
 
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        self.requests["readdir"] += 1
         try:
             await self._list(fh, start_id, token)
         except Exception as error:
@@ -214,7 +191,6 @@ class Operations(pyfuse3.Operations):
     # --- the rest
 
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
-        self.requests["statfs"] += 1
         try:
             totals = self._filesystem.statfs()
         except Exception as error:
@@ -227,14 +203,12 @@ class Operations(pyfuse3.Operations):
         return data
 
     async def getxattr(self, inode: pyfuse3.InodeT, name: pyfuse3.XAttrNameT, ctx: pyfuse3.RequestContext) -> bytes:
-        self.requests["getxattr"] += 1
         try:
             return await self._filesystem.getxattr(inode, name)
         except Exception as error:
             _fail("getxattr", inode, error)
 
     async def listxattr(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> Sequence[pyfuse3.XAttrNameT]:
-        self.requests["listxattr"] += 1
         try:
             return await self._filesystem.listxattr(inode)
         except Exception as error:

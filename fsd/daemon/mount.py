@@ -1,0 +1,104 @@
+"""The composition root of a mount: store, cache, repositories, vfs and the kernel, opened in that order and closed in
+the other, whatever ended it: an unmount, a signal, an error.
+
+Nobody here touches the mount itself but for one `stat` in a thread: its answer says that the mount is ready. The thread
+that runs trio answers the kernel, so it must never ask.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import trio
+
+from fsd.cache.cache import Cache
+from fsd.clock import now_us
+from fsd.config import default_cache_path
+from fsd.daemon import lifecycle
+from fsd.daemon.lifecycle import ReadyPipe
+from fsd.daemon.notify import Notifier
+from fsd.daemon.settings import MountSettings
+from fsd.fuse import interpose
+from fsd.fuse.adapter import Operations
+from fsd.fuse.session import Session, mounted
+from fsd.repo.objects import StoreLoader
+from fsd.repo.packs import PackReader
+from fsd.repo.repository import open_repositories, read_marker
+from fsd.stores.base import Store
+from fsd.stores.open import open_store
+from fsd.vfs.vfs import Vfs
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -> None:
+    """Mount and serve until somebody unmounts, or SIGTERM or SIGINT comes; then unmount and close everything.
+
+    Tells `ready` and `notifier` when the mount answers. Raises FsdError for what cannot be mounted.
+    """
+    lifecycle.check_fuse()
+    lifecycle.prepare_mountpoint(settings.mountpoint)
+    options = lifecycle.mount_options(settings.store, allow_other=settings.allow_other)
+    about = {"pid": os.getpid(), "mountpoint": str(settings.mountpoint), "started_us": now_us()}
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope, notifier)
+            async with _opened(settings, about) as vfs:
+                with mounted(
+                    Operations(vfs), settings.mountpoint, options, settings.limits, interposed=settings.interposed
+                ) as session:
+                    nursery.start_soon(_announce, settings, about, session, ready, notifier)
+                    await session.serve()
+                    log.info("unmounted")
+                    notifier.stopping()
+            nursery.cancel_scope.cancel()
+
+
+async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope, notifier: Notifier) -> None:
+    async for number in signals:
+        log.info("got %s: unmounting", signal.Signals(number).name)
+        notifier.stopping()
+        scope.cancel()
+
+
+@asynccontextmanager
+async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterator[Vfs]:
+    """Everything below the kernel."""
+    limits = settings.limits
+    async with AsyncExitStack() as stack:
+        store = open_store(settings.store, limits)
+        stack.push_async_callback(_close, store)
+        marker = await read_marker(store)
+        folder = settings.cache or default_cache_path(settings.cache_home, marker.id)
+        purpose = f"the mount at {settings.mountpoint}"
+        cache = await stack.enter_async_context(Cache.open(folder, PackReader(store), limits, purpose=purpose))
+        loader = cache.loader(StoreLoader(store))
+        repositories = await open_repositories(store, limits, marker=marker, loader=loader)
+        yield await stack.enter_async_context(Vfs.open(repositories, cache, limits, about=about))
+
+
+async def _close(store: Store) -> None:
+    with trio.CancelScope(shield=True):
+        await store.aclose()
+
+
+async def _announce(
+    settings: MountSettings, about: dict[str, Any], session: Session, ready: ReadyPipe, notifier: Notifier
+) -> None:
+    """Once the mount answers, tune it and tell who waits for it."""
+    device = (await trio.to_thread.run_sync(os.stat, session.mountpoint, abandon_on_cancel=True)).st_dev
+    name = f"{os.major(device)}:{os.minor(device)}"
+    limits = settings.limits
+    lifecycle.raise_read_ahead(name, limits.kernel_read_ahead_bytes)
+    state = interpose.state()
+    if interpose.State.SESSION not in state:
+        lifecycle.raise_max_background(name, limits.max_background)
+    about["opens_files"] = interpose.State.NO_OPEN not in state
+    log.info("%s is mounted at %s", settings.store, settings.mountpoint)
+    ready.ready()
+    notifier.ready(f"{settings.store} at {settings.mountpoint}")
