@@ -4,8 +4,8 @@
     /REPO/                branches, tags and named subsets; and what `versions` resolves, not listed
     /REPO/VERSION/…       the version's tree
 
-This composes: it knows which kind of node a number is and asks the module that owns it, and keeps what went wrong for
-`/.fsd/errors`.
+This composes: it knows which kind of node a number is and asks the module that owns it, counts requests, and keeps what
+went wrong for `/.fsd/errors`.
 
 Concurrency: for the tasks of one trio loop. What a request has learned it uses after an await only through numbers and
 immutable objects, so a `forget` in between costs at most a StaleInodeError.
@@ -13,8 +13,10 @@ immutable objects, so a `forget` in between costs at most a StaleInodeError.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any, NoReturn, Self
 
 import trio
@@ -61,15 +63,16 @@ class Vfs:
         limits: Limits,
         nursery: trio.Nursery,
         *,
-        status: Callable[[], Mapping[str, Any]],
+        about: Mapping[str, Any],
         clock: Clock,
     ) -> None:
         self._repositories = repositories
         self._cache = cache
         self._limits = limits
-        self._status = status
+        self._about = about
         self.errors = ErrorLog(clock)
-        self._waiting_reads = 0
+        self.requests: Counter[str] = Counter()
+        """Since the start, by kind."""
         self._refs = RefCache(repositories, limits, nursery)
         self._top = TopLevel(repositories, self._refs, VirtualFiles(self.status, self.errors), limits, clock)
         self._trees = Trees(repositories, limits)
@@ -83,13 +86,13 @@ class Vfs:
         cache: Cache,
         limits: Limits,
         *,
-        status: Callable[[], Mapping[str, Any]] = dict,
+        about: Mapping[str, Any] | None = None,
         clock: Clock = now_us,
     ) -> AsyncIterator[Self]:
-        """The file system over a store. What `status` returns, JSON, is shown in `/.fsd/status`."""
+        """The file system over a store. `about` goes into `/.fsd/status` as it is: JSON."""
         try:
             async with trio.open_nursery() as nursery:
-                vfs = cls(repositories, cache, limits, nursery, status=status, clock=clock)
+                vfs = cls(repositories, cache, limits, nursery, about=about or {}, clock=clock)
                 vfs._refs.prime()
                 try:
                     yield vfs
@@ -103,6 +106,7 @@ class Vfs:
 
     async def lookup(self, parent: int, name: bytes) -> Attributes | Missing:
         """The node of that name, counted as one lookup more, or that there is none."""
+        self.requests["lookup"] += 1
         try:
             if parent < FIRST_TREE_INO:
                 node = self._node(parent)
@@ -119,6 +123,7 @@ class Vfs:
 
     async def getattr(self, ino: int) -> Attributes:
         """A node that is known."""
+        self.requests["getattr"] += 1
         if ino >= FIRST_TREE_INO:
             return self._trees.getattr(ino)
         node = self._node(ino)
@@ -132,6 +137,7 @@ class Vfs:
 
     async def readlink(self, ino: int) -> bytes:
         """A symlink's target."""
+        self.requests["readlink"] += 1
         if ino < FIRST_TREE_INO:
             node = self._node(ino)
             if isinstance(node, LinkNode):
@@ -150,6 +156,7 @@ class Vfs:
 
     async def list(self, ino: int, start: int) -> Listing:
         """Entries after the cookie `start` (0: from the first), as many as are cheap; none at the end."""
+        self.requests["list"] += 1
         try:
             if ino < FIRST_TREE_INO:
                 node = self._node(ino)
@@ -178,6 +185,7 @@ class Vfs:
 
     def read_nowait(self, ino: int, offset: int, size: int) -> Buffer | None:
         """Up to `size` bytes from `offset`, fewer only where the file ends; None if that takes `read`."""
+        self.requests["read"] += 1
         wanted = self._file_range(ino, offset, size)
         return self._reads.read_nowait(wanted) if isinstance(wanted, FileRange) else wanted
 
@@ -186,14 +194,12 @@ class Vfs:
         wanted = self._file_range(ino, offset, size)
         if not isinstance(wanted, FileRange):
             return wanted
-        self._waiting_reads += 1
+        self.requests["slow read"] += 1
         try:
             return await self._reads.read(wanted)
         except FsdError as error:
             self._record(error, ino)
             raise
-        finally:
-            self._waiting_reads -= 1
 
     def _file_range(self, ino: int, offset: int, size: int) -> FileRange | Buffer:
         """What is to be read, or the bytes themselves where there is nothing to it."""
@@ -216,6 +222,7 @@ class Vfs:
 
     async def getxattr(self, ino: int, name: bytes) -> bytes:
         """The value of an extended attribute. Raises NoAttributeError."""
+        self.requests["getxattr"] += 1
         value: bytes | None = None
         if ino < FIRST_TREE_INO:
             node = self._node(ino)
@@ -242,6 +249,7 @@ class Vfs:
 
     async def listxattr(self, ino: int) -> Sequence[bytes]:
         """The names of all extended attributes."""
+        self.requests["listxattr"] += 1
         if ino >= FIRST_TREE_INO:
             return FILE_NAMES if ino & FLAVOUR_BITS < SYMLINK else ()
         node = self._node(ino)
@@ -259,7 +267,9 @@ class Vfs:
         """What `/.fsd/status` shows: JSON."""
         table = self._trees.table
         return {
-            **self._status(),
+            **self._about,
+            "store": self._repositories.store.url,
+            "cache": asdict(self._cache.statistics()),
             "inodes": {
                 "in_trees": len(table),
                 "in_trees_bytes": table.memory_bytes,
@@ -269,7 +279,7 @@ class Vfs:
             },
             "open_trees": len(self._trees),
             "files_being_read": len(self._reads),
-            "waiting_reads": self._waiting_reads,
+            "requests": dict(self.requests),
             "errors": self.errors.total,
         }
 
