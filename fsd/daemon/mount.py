@@ -43,12 +43,12 @@ async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -
     """
     lifecycle.check_fuse()
     lifecycle.prepare_mountpoint(settings.mountpoint)
-    options = lifecycle.mount_options(settings.store, allow_other=settings.allow_other)
     about = {"pid": os.getpid(), "mountpoint": str(settings.mountpoint), "started_us": now_us()}
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope, notifier)
-            async with _opened(settings, about) as vfs:
+            async with _opened(settings, about) as (store, vfs):
+                options = lifecycle.mount_options(store.url, allow_other=settings.allow_other)
                 with mounted(
                     Operations(vfs), settings.mountpoint, options, settings.limits, interposed=settings.interposed
                 ) as session:
@@ -67,7 +67,7 @@ async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope
 
 
 @asynccontextmanager
-async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterator[Vfs]:
+async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterator[tuple[Store, Vfs]]:
     """Everything below the kernel."""
     limits = settings.limits
     async with AsyncExitStack() as stack:
@@ -79,7 +79,7 @@ async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterat
         cache = await stack.enter_async_context(Cache.open(folder, PackReader(store), limits, purpose=purpose))
         loader = cache.loader(StoreLoader(store))
         repositories = await open_repositories(store, limits, marker=marker, loader=loader)
-        yield await stack.enter_async_context(Vfs.open(repositories, cache, limits, about=about))
+        yield store, await stack.enter_async_context(Vfs.open(repositories, cache, limits, about=about))
 
 
 async def _close(store: Store) -> None:
