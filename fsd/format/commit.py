@@ -75,7 +75,7 @@ def tree_id(root: bytes) -> bytes:
 
 def encode_commit(commit: Commit, root: bytes) -> bytes:
     """The logical part. Raises ValueError where a reader would refuse it, and where `root` is not the commit's tree."""
-    if commit.tree != tree_id(root):
+    if commit.tree != tree_id(root) or commit.totals != Index(root).totals:
         raise ValueError("a commit of another tree")
     header = {
         "repository": commit.repository,

@@ -57,6 +57,10 @@ def child_bytes(child: IndexChild) -> int:
 
 def encode_index(level: int, children: Sequence[IndexChild]) -> bytes:
     """The logical part. Raises ValueError where it would be too large, or a reader would refuse it."""
+    if not 0 <= level <= MAX_INDEX_LEVEL or (level and not children):
+        raise ValueError(f"an index of {len(children)} children at level {level}")
+    if any(len(child.id) != ID_BYTES for child in children) or not _is_plausible(children):
+        raise ValueError("an index with an impossible child, or with children out of order")
     logical = b"".join(
         (
             MAGIC,
@@ -69,10 +73,8 @@ def encode_index(level: int, children: Sequence[IndexChild]) -> bytes:
             encode_column("Q", [child.totals.bytes for child in children]),
         )
     )
-    if len(logical) > MAX_LOGICAL_BYTES or not 0 <= level <= MAX_INDEX_LEVEL or (level and not children):
-        raise ValueError(f"an index of {len(logical)} bytes at level {level}")
-    if any(len(child.id) != ID_BYTES for child in children) or not _is_plausible(children):
-        raise ValueError("an index with an impossible child, or with children out of order")
+    if len(logical) > MAX_LOGICAL_BYTES:
+        raise ValueError(f"an index of {len(logical)} bytes")
     return logical
 
 

@@ -12,6 +12,7 @@ need only placements; the contents serve widening, verify and gc.
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from operator import gt
 from typing import NamedTuple, overload
@@ -85,15 +86,31 @@ class Contents(Sequence[PackedChunk]):
         return map(PackedChunk._make, _CHUNK.iter_unpack(self._table))
 
 
+def encode_row(chunk_id: bytes, stored: int, length: int) -> bytes:
+    """A row of the contents: what a publisher keeps of a chunk until the pack ends. Raises ValueError."""
+    if len(chunk_id) != ID_BYTES or not 0 < stored <= length <= MAX_CHUNK_BYTES:
+        raise ValueError("a pack with an impossible chunk")
+    return _CHUNK.pack(chunk_id, stored, length)
+
+
 def encode_contents(chunks: Iterable[PackedChunk]) -> bytes:
     """The table of contents and the footer: what follows the last chunk. Raises ValueError for impossible chunks."""
-    listed = list(chunks)
-    stored, plain = [chunk.stored for chunk in listed], [chunk.length for chunk in listed]
-    if not _is_plausible(stored, plain) or any(len(chunk.id) != ID_BYTES for chunk in listed):
+    return encode_end(b"".join(encode_row(*chunk) for chunk in chunks))
+
+
+def encode_end(table: bytes | bytearray) -> bytes:
+    """The same from rows back to back. Raises ValueError for more than a pack may hold."""
+    stored, plain = _lengths(table)
+    if not _is_plausible(stored, plain):
         raise ValueError("a pack with an impossible chunk, or with more than a pack may hold")
-    table = b"".join(_CHUNK.pack(*chunk) for chunk in listed)
-    footer = _FOOTER.pack(MAGIC, len(listed), 0, sum(stored), sum(plain))
-    return table + footer + content_id(table + footer)
+    end = table + _FOOTER.pack(MAGIC, len(plain), 0, sum(stored), sum(plain))
+    return bytes(end) + content_id(end)
+
+
+def _lengths(table: Buffer) -> tuple[array[int], array[int]]:
+    """The stored and the plain lengths in a table of contents."""
+    numbers = decode_column("I", table)
+    return numbers[_STORED_AT::_ROW_NUMBERS], numbers[_PLAIN_AT::_ROW_NUMBERS]
 
 
 def _is_plausible(stored: Sequence[int], plain: Sequence[int]) -> bool:
@@ -127,9 +144,7 @@ def parse_contents(end: bytes, pack_size: int, what: str) -> Contents:
     if content_id(memoryview(end)[:-_CHECK_BYTES]) != end[-_CHECK_BYTES:]:
         raise CorruptDataError(f"the contents of {what} do not match their checksum")
     contents = Contents(end[: footer.contents_bytes])
-    numbers = decode_column("I", end[: footer.contents_bytes])
-    stored, plain = numbers[_STORED_AT::_ROW_NUMBERS], numbers[_PLAIN_AT::_ROW_NUMBERS]
-    del numbers
+    stored, plain = _lengths(end[: footer.contents_bytes])
     if not _is_plausible(stored, plain):
         raise CorruptDataError(f"the contents of {what} name a chunk of impossible size")
     if sum(stored) != footer.stored_bytes or sum(plain) != footer.plain_bytes:

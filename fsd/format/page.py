@@ -65,7 +65,7 @@ _NO_PIECES = bytes([1]) + bytes(255)
 
 _DECODED_ENTRY_BYTES = 8 + 4 + 1 + 1 + 8
 _DECODED_DIRECTORY_BYTES = 130
-_DECODED_SYMLINK_BYTES = 160
+_DECODED_SYMLINK_BYTES = 80
 """What a page keeps besides its logical part: measured, with CPython's object headers."""
 
 
