@@ -11,7 +11,7 @@ Order of writes: all pages and indexes are durable when `build_tree` returns. Wh
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from typing import NamedTuple
 
 from fsd.format.commit import tree_id
@@ -69,15 +69,21 @@ async def build_tree(
     """Apply `changes` to `base` (None: the empty tree).
 
     `changes` are batches (any size; some thousands are fast), strictly ascending by key over all of them, directories
-    among them: a directory's entry precedes what is in it by its key. Memory is bounded by `pages_at_once`.
+    among them: a directory's entry precedes what is in it by its key. If they are an async generator, it is closed in
+    the end. Memory is bounded by `pages_at_once`.
 
     Raises ValueError for changes that are out of order, remove what is not there, put an entry into what is no
     directory, or leave entries behind in a directory they remove; and what reading `base`, the store and `changes`
     raise. Whatever was written by then is garbage that nothing names.
     """
-    build = _Build(writer, base, await _pages_of(base), pages_at_once, cuts)
-    async for batch in changes:
-        await build.apply(batch)
+    try:
+        build = _Build(writer, base, await _pages_of(base), pages_at_once, cuts)
+        async for batch in changes:
+            await build.apply(batch)
+    finally:
+        if isinstance(changes, AsyncGenerator):
+            # One that is left early must be closed, and only who leaves it knows when.
+            await changes.aclose()
     return await build.finish()
 
 
