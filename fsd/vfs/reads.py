@@ -54,12 +54,12 @@ class FileRange(NamedTuple):
 class _State:
     """A file of several chunks that is being read."""
 
-    __slots__ = ("pieces", "runs", "widens")
+    __slots__ = ("has_neighbours", "pieces", "runs")
 
     def __init__(self, pieces: Pieces, limits: Limits) -> None:
         self.pieces = pieces
         self.runs = Runs(limits)
-        self.widens = pieces.size < limits.own_pack_bytes
+        self.has_neighbours = pieces.size < limits.own_pack_bytes
         """Whether it shares its pack with files that may be wanted next."""
 
 
@@ -149,7 +149,9 @@ class Reads:
         run = state.runs.note(wanted.start, wanted.end)
         self._read_ahead(state, run, missed=True)
         chunks, skip = await state.pieces.run(wanted.start, wanted.end)
-        return await self._cache.read(chunks, skip, wanted.length, widen=state.widens)
+        # Who begins to read a file may go through all of them; who reads somewhere in it says nothing of others.
+        widen = state.has_neighbours and wanted.start == 0
+        return await self._cache.read(chunks, skip, wanted.length, widen=widen)
 
     def _keep(self, ino: int, entry: Entry) -> _State:
         """The state of a file, made unless another reader was faster."""

@@ -75,7 +75,10 @@ class Trees:
         key = (version.tree_of, version.rule)
         tree = self._open.get(key)
         if tree is None:
-            tree = await open_tree(self._repositories, _resolved(version))
+            if version.rule is None:
+                tree = await self._repositories.tree(version.tree_of)
+            else:
+                tree = await open_tree(self._repositories, _resolved(version, version.rule))
             self._open[key] = tree
             if len(self._open) > self._limits.open_trees:
                 self._open.popitem(last=False)
@@ -203,8 +206,6 @@ def _flavour(page: Page, position: int) -> int:
     return _FLAVOURS[page.kind(position)]  # type: ignore[index]  # a Kind is an int, and hashes like it
 
 
-def _resolved(version: Version) -> Resolved:
-    subset = None
-    if version.subset:
-        subset = ResolvedSubset(version.subset, None if version.rule else version.tree_of, version.rule)
+def _resolved(version: Version, rule: Rule) -> Resolved:
+    subset = ResolvedSubset(version.subset, None, rule)
     return Resolved(version.repository, version.commit, RevisionKind.COMMIT, version.commit.hex(), subset)

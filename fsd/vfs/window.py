@@ -49,6 +49,7 @@ class Run:
         self.end = end
         """Where the reads so far end."""
         self.reads = 1
+        """That made it longer."""
         self.last_read = number
         """The number, among the file's reads, of its last one."""
         self.window = 0
@@ -100,7 +101,8 @@ class Runs:
             if len(runs) > MAX_RUNS:
                 runs.pop().collapse()
         else:
-            run.reads += 1
+            # Reading the same bytes again is not reading on.
+            run.reads += start < run.start or end > run.end
             run.last_read = self._reads
             run.start = min(run.start, start)
             run.end = max(run.end, end)

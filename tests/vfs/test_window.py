@@ -76,6 +76,12 @@ def test_while_everything_is_there_nothing_is_looked_for() -> None:
     assert len(reader.started) == 1
 
 
+def test_reading_the_same_again_is_not_reading_on() -> None:
+    reader = Reader()
+    assert not any(reader.read(MIB) for _ in range(10))
+    assert reader.read(MIB + 128 * KIB) is not None
+
+
 def test_a_header_of_one_page_fetches_nothing_ahead() -> None:
     assert Reader().read(0, 4 * KIB) is None
 
