@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+import trio
+
 from fsd.errors import CorruptDataError
 from fsd.format.index import Index, IndexChild, Totals
 from fsd.format.model import directory_key, entry_key
@@ -304,6 +306,8 @@ class Listing:
             raise StopAsyncIteration
         page = self._tree.page_nowait(self._refs[0])
         if page is not None:
+            # Pages in memory follow each other at a page a millisecond: let the other tasks in between.
+            await trio.lowlevel.checkpoint()
             self._pages.append((self._refs.popleft(), page))
             return
         refs = [self._refs.popleft() for _ in range(min(self._read_ahead, len(self._refs)))]
