@@ -61,7 +61,6 @@ class RefCache:
         self._read: OrderedDict[tuple[str, str], _Answer[Ref | None]] = OrderedDict()
         self._all: OrderedDict[str, _Answer[Mapping[str, Ref]]] = OrderedDict()
         self._prefixes: OrderedDict[tuple[str, str], _Answer[bytes | None]] = OrderedDict()
-        self._subsets: OrderedDict[tuple[str, str, bytes], tuple[Ref, bytes | None]] = OrderedDict()
         self._away: set[type[FsdError]] = set()
         """In what ways the store is known not to answer."""
         self._reported: set[str] = set()
@@ -107,26 +106,6 @@ class RefCache:
     async def refs_of(self, repository: str) -> Mapping[str, Ref]:
         """All refs of a repository that can be read, by name, sorted."""
         return await self._current(_entry(self._all, repository), partial(self._ask_all, repository))
-
-    async def subset_of(self, repository: str, name: str, commit: bytes) -> bytes | None:
-        """The object of the subset `name` of `commit`; None if it has none of that name."""
-        ref = await self.ref(repository, name)
-        return None if ref is None else await self.subset_in(repository, name, ref, commit)
-
-    async def subset_in(self, repository: str, name: str, ref: Ref, commit: bytes) -> bytes | None:
-        """The same, from the subset's ref."""
-        found = ref.subset_of(commit)
-        if found is not None or not ref.segments:
-            return found
-        key = (repository, name, commit)
-        kept = self._subsets.get(key)
-        if kept is not None and kept[0] is ref:
-            return kept[1]
-        found = await self._refs.find_subset(ref, commit)
-        self._subsets[key] = ref, found
-        if len(self._subsets) > MAX_ANSWERS:
-            self._subsets.popitem(last=False)
-        return found
 
     async def commit_of_prefix(self, repository: str, prefix: str) -> bytes | None:
         """The only commit of the repository whose id begins with these digits; None if there is none or more."""

@@ -8,6 +8,7 @@ A row holds no path. That of a directory is in the page where it was last seen, 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -40,6 +41,9 @@ MODES = (FILE_MODE, EXECUTABLE_MODE, SYMLINK_MODE, DIRECTORY_MODE)
 MAX_PATHS = 4096
 """Paths of directories remembered beside the pages."""
 
+MAX_LISTINGS = 16
+"""Listings under way that are remembered; the others find their page again."""
+
 _FLAVOURS = {Kind.FILE: FILE, Kind.SYMLINK: SYMLINK, Kind.DIRECTORY: DIRECTORY}
 
 
@@ -59,6 +63,8 @@ class Trees:
         self._limits = limits
         self._open: OrderedDict[tuple[bytes, Rule | None], TreeView] = OrderedDict()
         self._paths: OrderedDict[int, bytes] = OrderedDict()
+        self._listed: OrderedDict[int, Listed] = OrderedDict()
+        """By directory, the part of a page that was listed last."""
         self.table = InodeTable()
 
     # --- trees
@@ -115,12 +121,26 @@ class Trees:
         forever = self._limits.immutable_timeout_s
         return Attributes(ino, MODES[flavour], size, FILE_MTIME_NS, forever, forever)
 
-    async def list(self, directory: Directory, start: int) -> Iterator[tuple[bytes, int, int, int, int, int]]:
-        """Entries from number `start` on, as many as are in one page; each looked up once more when it is yielded."""
-        tree = await self.tree(directory.version)
-        async for listed in tree.list(directory.path, start):
-            return self._entries(directory, listed)
-        return iter(())
+    async def list(self, ino: int, directory: Directory, start: int) -> Iterator[tuple[bytes, int, int, int, int, int]]:
+        """Entries from number `start` on, as many as are in one page; each looked up once more when it is yielded.
+
+        `ino` is the directory's: the kernel asks for a page in several pieces, and the page is kept for it.
+        """
+        listed = self._listed.get(ino)
+        if listed is None or not listed.first + listed.positions[0] <= start <= listed.first + listed.positions[-1]:
+            tree = await self.tree(directory.version)
+            listed = await anext(aiter(tree.list(directory.path, start)), None)
+            if listed is None:
+                self._listed.pop(ino, None)
+                return iter(())
+            self._listed[ino] = listed
+            if len(self._listed) > MAX_LISTINGS:
+                self._listed.popitem(last=False)
+        else:
+            positions = listed.positions
+            listed = listed._replace(positions=positions[bisect_left(positions, start - listed.first) :])
+        self._listed.move_to_end(ino)
+        return self._entries(directory, listed)
 
     def _entries(self, directory: Directory, listed: Listed) -> Iterator[tuple[bytes, int, int, int, int, int]]:
         page, following = listed.page, listed.first + 1

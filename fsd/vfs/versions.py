@@ -4,7 +4,8 @@
     v1.2                a tag: a directory
     4f2a91c0d3e7…       a commit by its full id: a directory, not listed
     4f2a91c             seven or more digits of it: a symlink to the full id, not listed
-    REV+tiny            a named subset of any of these, of the kind that REV is; listed for tags and branches
+    REV+tiny            a named subset of any of these, of the kind that REV is; listed for tags and branches. One that
+                        follows a branch needs not have been taken from each of its commits: it is filtered then
     REV+10pct           a built-in subset, not listed
 
 All symlinks are relative and name a commit, so `realpath` gives a path that never means anything else. Refs come from
@@ -13,19 +14,20 @@ All symlinks are relative and name a commit, so `realpath` gives a path that nev
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from fsd.errors import UsageError
-from fsd.format.ref import RefKind
+from fsd.format.ref import Ref, RefKind
 from fsd.ids import ID_HEX_DIGITS, is_commit_prefix
 from fsd.repo.objects import MissingObjectError
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import parse_revision
 from fsd.repo.rules import Rule, parse_builtin
 from fsd.vfs.nodes import Version
-from fsd.vfs.refcache import RefCache
+from fsd.vfs.refcache import MAX_ANSWERS, RefCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,13 @@ class Named(NamedTuple):
     """Whether it will always mean that."""
 
 
+class _Subset(NamedTuple):
+    """A subset of a commit: where its tree is and what of that to leave out."""
+
+    tree_of: bytes
+    rule: Rule | None
+
+
 class _Base(NamedTuple):
     """What the part before the `+` means."""
 
@@ -58,6 +67,8 @@ class Versions:
     def __init__(self, repositories: Repositories, refs: RefCache) -> None:
         self._repositories = repositories
         self._refs = refs
+        self._subsets: OrderedDict[tuple[str, str, bytes], tuple[Sequence[Ref | None], _Subset | None]] = OrderedDict()
+        """By repository, name and commit: the refs from which the answer followed, and the answer."""
 
     async def find(self, repository: str, name: str) -> Named | None:
         """What `name` means in a repository; None if it means nothing."""
@@ -68,19 +79,17 @@ class Versions:
         base = await self._find_base(repository, base_name)
         if base is None:
             return None
-        rule: Rule | None = None
-        tree_of: bytes | None = base.commit
-        if subset is not None:
-            rule = self._builtin(subset)
-            if rule is None:
-                tree_of = await self._refs.subset_of(repository, subset, base.commit)
-        if tree_of is None:
+        builtin = self._builtin(subset)
+        shown: _Subset | None = _Subset(base.commit, builtin)
+        if subset is not None and builtin is None:
+            shown = await self._find_subset(repository, subset, base.commit)
+        if shown is None:
             return None
         if base.is_link:
             return Named(Link(_label(base.commit.hex(), subset)), is_fixed=False)
         tag = base_name if base.kind is RefKind.TAG else ""
-        version = Version(repository, name, base.commit, tree_of, rule, tag, subset or "")
-        return Named(version, is_fixed=not tag and (subset is None or rule is not None))
+        version = Version(repository, name, base.commit, shown.tree_of, shown.rule, tag, subset or "")
+        return Named(version, is_fixed=not tag and (subset is None or builtin is not None))
 
     async def list(self, repository: str) -> Sequence[tuple[str, Link | Version]]:
         """What is listed in a repository's directory, sorted by name: branches, tags, and their named subsets."""
@@ -91,17 +100,17 @@ class Versions:
             if ref.kind is RefKind.SUBSET:
                 continue
             commit = ref.target
-            trees: list[tuple[str | None, bytes]] = [(None, commit)]
+            shown: list[tuple[str | None, _Subset]] = [(None, _Subset(commit, None))]
             for subset, subset_ref in subsets:
-                tree_of = await self._refs.subset_in(repository, subset, subset_ref, commit)
-                if tree_of is not None:
-                    trees.append((subset, tree_of))
-            for subset_name, tree_of in trees:
+                found = await self._find_subset_in(repository, subset, subset_ref, commit)
+                if found is not None:
+                    shown.append((subset, found))
+            for subset_name, (tree_of, rule) in shown:
                 label = _label(name, subset_name)
                 if ref.kind is RefKind.BRANCH:
                     listed.append((label, Link(_label(commit.hex(), subset_name))))
                 else:
-                    listed.append((label, Version(repository, label, commit, tree_of, None, name, subset_name or "")))
+                    listed.append((label, Version(repository, label, commit, tree_of, rule, name, subset_name or "")))
         return sorted(listed, key=lambda row: row[0])
 
     async def _find_base(self, repository: str, base: str) -> _Base | None:
@@ -121,15 +130,49 @@ class Versions:
             header = await self._repositories.commit(commit)
         except MissingObjectError:
             return None
-        if header.repository != repository or header.is_subset:
+        if header.repository != repository:
             return None
         return _Base(commit, None, is_link=False)
 
-    def _builtin(self, subset: str) -> Rule | None:
+    def _builtin(self, subset: str | None) -> Rule | None:
         try:
-            return parse_builtin(subset, self._repositories.marker.keep)
+            return None if subset is None else parse_builtin(subset, self._repositories.marker.keep)
         except UsageError:
             return None
+
+    async def _find_subset(self, repository: str, subset: str, commit: bytes) -> _Subset | None:
+        ref = await self._refs.ref(repository, subset)
+        if ref is None or ref.kind is not RefKind.SUBSET:
+            return None
+        return await self._find_subset_in(repository, subset, ref, commit)
+
+    async def _find_subset_in(self, repository: str, subset: str, ref: Ref, commit: bytes) -> _Subset | None:
+        key = (repository, subset, commit)
+        grounds = (ref, *[await self._refs.ref(repository, branch) for branch in ref.follow])
+        kept = self._subsets.get(key)
+        if kept is None or kept[0] != grounds:
+            kept = self._subsets[key] = grounds, await self._search_subset(grounds, commit)
+            if len(self._subsets) > MAX_ANSWERS:
+                self._subsets.popitem(last=False)
+        return kept[1]
+
+    async def _search_subset(self, grounds: Sequence[Ref | None], commit: bytes) -> _Subset | None:
+        ref, *branches = grounds
+        assert ref is not None
+        refs = self._repositories.refs
+        taken = await refs.find_subset(ref, commit)
+        if taken is not None:
+            return _Subset(taken, None)
+        for branch, body in zip(branches, ref.follow.values(), strict=True):
+            try:
+                rule = Rule.from_json(body)
+            except UsageError:
+                continue
+            if branch is not None and branch.kind is RefKind.BRANCH and rule.per_entry:
+                async for move in refs.history(branch):
+                    if move.commit == commit:
+                        return _Subset(commit, rule)
+        return None
 
 
 def _label(base: str, subset: str | None) -> str:

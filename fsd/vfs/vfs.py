@@ -165,7 +165,7 @@ class Vfs:
                 directory = Directory(node.version, b"")
             else:
                 directory = await self._directory(ino)
-            return Listing(await self._trees.list(directory, start), self._limits.immutable_timeout_s)
+            return Listing(await self._trees.list(ino, directory, start), self._limits.immutable_timeout_s)
         except FsdError as error:
             self._record(error, ino)
             raise

@@ -11,7 +11,6 @@ import trio
 import trio.testing
 
 from fsd.errors import StoreUnreachableError
-from fsd.format.ref import Ref, RefKind
 from fsd.ids import content_id
 from fsd.limits import DEFAULT_LIMITS
 from fsd.repo.repository import Repositories, init_store, open_repositories
@@ -192,26 +191,3 @@ async def test_a_bad_ref_does_not_hide_the_others(caplog: pytest.LogCaptureFixtu
         assert sorted(refs) == ["main"]
         assert "refs/data/v1" in caplog.text
         here.store.assert_all_exercised()
-
-
-async def test_subsets_are_found_by_their_commit() -> None:
-    async with world() as here:
-        await here.refs.set_subset("data", "tiny", COMMITS[0], COMMITS[2])
-        assert await here.cache.subset_of("data", "tiny", COMMITS[0]) == COMMITS[2]
-        assert await here.cache.subset_of("data", "tiny", COMMITS[1]) is None
-        assert await here.cache.subset_of("data", "other", COMMITS[0]) is None
-
-
-async def test_subsets_of_old_commits_are_found_in_segments() -> None:
-    async with world() as here:
-        sources = [content_id(b"source %d" % number) for number in range(200)]
-        for source in sources:
-            await here.refs.set_subset("data", "tiny", source, content_id(source))
-        ref = await here.cache.ref("data", "tiny")
-        assert isinstance(ref, Ref)
-        assert ref.kind is RefKind.SUBSET
-        assert ref.segments
-        here.asked()
-        for _ in range(3):
-            assert await here.cache.subset_of("data", "tiny", sources[0]) == content_id(sources[0])
-        assert here.asked() == len(ref.segments)
