@@ -16,9 +16,11 @@ nursery of the cache and are cancelled when it closes, which flushes at the end.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -28,7 +30,7 @@ from fsd.cache.eviction import Evictor
 from fsd.cache.fetcher import Fetch, Fetcher, FetchTimeoutError
 from fsd.cache.flushing import Flusher
 from fsd.cache.folder import CacheFolder
-from fsd.cache.index import PresenceIndex
+from fsd.cache.index import IndexFailedError, PresenceIndex
 from fsd.cache.metadata import METADATA_SHARE, CachedLoader, ObjectFiles
 from fsd.cache.mirrors import Mirrors
 from fsd.cache.presence import Presence
@@ -40,6 +42,8 @@ from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.repo.objects import ObjectLoader
 from fsd.repo.packs import PackSource
+
+log = logging.getLogger(__name__)
 
 WINDOW_SHARE = 8
 """Read-ahead and widening take at most one part in this many of the cache: more would push out what was not read
@@ -172,7 +176,10 @@ class Cache:
         await self._flusher.flush()
         await self._flusher.save_recency()
         self._mirrors.close()
-        await trio.to_thread.run_sync(self._index.close)
+        try:
+            await trio.to_thread.run_sync(self._index.close)
+        except IndexFailedError as error:
+            log.error("cannot close the cache's index: %s", error)
 
     def loader(self, inner: ObjectLoader) -> CachedLoader:
         """A loader of objects that keeps in this cache what `inner` gives."""
@@ -236,9 +243,9 @@ class Cache:
                 chunk for chunk in chunks if chunk.id not in collected and not self._is_usable(chunk, distrusted)
             ]
             if missing:
-                if widen:
-                    self._widening.note_miss(missing[0])
-                collected.update(await self._fetcher.fetch(missing))
+                note = partial(self._widening.note_miss, missing[0]) if widen else None
+                collected.update(await self._fetcher.fetch(missing, once_asked=note))
+                widen = False  # once a read
                 continue
             if not collected:
                 data = await self._reader.read(chunks, start, length)

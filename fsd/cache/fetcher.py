@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
@@ -46,12 +46,23 @@ class _Waiter:
 
     __slots__ = ("collected", "done", "error", "jobs", "wanted")
 
-    def __init__(self, wanted: set[bytes]) -> None:
-        self.wanted = wanted
+    def __init__(self, chunks: Iterable[PlacedChunk]) -> None:
+        self.wanted = {chunk.id: chunk.placement for chunk in chunks}
         self.collected: dict[bytes, Buffer] = {}
         self.error: FsdError | None = None
         self.jobs = 0
         self.done = trio.Event()
+
+    def fail(self, chunks: Iterable[PlacedChunk], error: FsdError) -> bool:
+        """These chunks could not be had from where they were looked for.
+
+        That is an error only for who looks for one of them in the same place. Who was told another one by their own
+        hints finds the chunk absent still, and tries there: False.
+        """
+        if not any(self.wanted.get(chunk.id) == chunk.placement for chunk in chunks):
+            return False
+        self.error = self.error or error
+        return True
 
 
 class _Job:
@@ -155,15 +166,18 @@ class Fetcher:
 
     # --- asking
 
-    async def fetch(self, chunks: Sequence[PlacedChunk]) -> dict[bytes, Buffer]:
-        """Fetch chunks that are absent. Returns plaintext by id.
+    async def fetch(
+        self, chunks: Sequence[PlacedChunk], *, once_asked: Callable[[], None] | None = None
+    ) -> dict[bytes, Buffer]:
+        """Fetch chunks that are absent. Returns plaintext by id. `once_asked` is called when all are on their way.
 
-        A chunk that somebody else's job was about to write already may be missing from the result; it is in the cache
-        then. Raises StoreUnreachableError, StorePermissionError, CorruptDataError.
+        A chunk that somebody else's job was about to write already may be missing from the result and is in the cache
+        then; so may one for which somebody else had a false hint: ask again. Raises StoreUnreachableError,
+        StorePermissionError, CorruptDataError.
         """
         for chunk in chunks:
             check_placed(chunk)
-        waiter = _Waiter({chunk.id for chunk in chunks})
+        waiter = _Waiter(chunks)
         jobs = self._join(chunks, ahead=False)
         waiter.jobs = len(jobs)
         for job in jobs:
@@ -171,6 +185,8 @@ class Fetcher:
             job.is_ahead = False
             self._slots.promote(job)
         self._start_jobs()
+        if once_asked is not None:
+            once_asked()
         try:
             await waiter.done.wait()
         finally:
@@ -311,7 +327,7 @@ class Fetcher:
                 await self._look_again(job, chunk, stored.bad[chunk.id])
 
     def _wanted(self, job: _Job) -> set[bytes]:
-        return set().union(*(waiter.wanted for waiter in job.waiters)) & job.chunks
+        return set[bytes]().union(*(waiter.wanted for waiter in job.waiters)) & job.chunks
 
     def _hand_out(self, job: _Job, kept: dict[bytes, Buffer]) -> None:
         for waiter in job.waiters:
@@ -339,20 +355,18 @@ class Fetcher:
                 return
             self.corrupt_chunks += 1
             error = CorruptDataError(f"{stored.bad[chunk.id].message} (pack {place.pack.hex()} at {place.offset})")
-        self._report(f"corrupt {place.pack.hex()}", error)
-        for waiter in job.waiters:
-            if chunk.id in waiter.wanted:
-                waiter.error = waiter.error or error
+        self._tell(job, (chunk,), error)
 
     def _fail(self, job: _Job, error: FsdError) -> None:
         self.failures += 1
-        if job.waiters:
-            self._report(f"{type(error).__name__} {job.fetched.pack.hex()}", error)
-        for waiter in job.waiters:
-            waiter.error = waiter.error or error
+        self._tell(job, job.fetched.chunks, error)
 
-    def _report(self, cause: str, error: FsdError) -> None:
-        """Log an error, but one of a cause only now and then."""
+    def _tell(self, job: _Job, chunks: Sequence[PlacedChunk], error: FsdError) -> None:
+        """Give an error to those whose it is, and to the log; but there one of a cause only now and then."""
+        concerned = [waiter for waiter in job.waiters if waiter.fail(chunks, error)]
+        if not concerned:
+            return
+        cause = f"{type(error).__name__} {job.fetched.pack.hex()}"
         now_s = trio.current_time()
         if now_s - self._logged.get(cause, float("-inf")) < LOG_INTERVAL_S:
             return

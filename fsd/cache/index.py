@@ -132,11 +132,20 @@ class PresenceIndex:
         try:
             self._put_counters(clean=True)
         finally:
+            self._close()
+
+    def _close(self) -> None:
+        try:
             self._db.close()
+        except Exception as error:
+            raise IndexFailedError(f"cannot close {self.directory}: {error}") from error
 
     def reopen(self) -> None:
         """Open anew what has stopped working. Nobody else may be in a call. Raises IndexFailedError."""
-        self._db.close()
+        try:
+            self._close()
+        except IndexFailedError as error:
+            log.warning("%s", error)
         try:
             self._db = Rdict(str(self.directory), _options())
         except Exception as error:
