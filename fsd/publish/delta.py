@@ -13,12 +13,12 @@ the pages back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 from fsd.format.model import directory_key
 from fsd.publish.scan import UNTRUSTED, RecordedRun, ScanWriter
-from fsd.publish.source import STATUS, Found
+from fsd.publish.source import STATUS, Found, sizes_of
 from fsd.publish.walk import Run
 from fsd.repo.builder import Removal
 
@@ -53,10 +53,12 @@ class Batch:
     """Changes in tree order, some of which want reading."""
 
     changes: list[Found | Removal] = field(default_factory=list)
-    entries: int = 0
-    """Entries looked at for it, unchanged ones too."""
     bytes: int = 0
-    """Bytes of the files in it."""
+    """Of the files in it."""
+    seen_entries: int = 0
+    """Entries looked at since the last batch, unchanged ones too."""
+    unchanged_bytes: int = 0
+    """Of the unchanged files among them."""
 
     @property
     def is_alone(self) -> bool:
@@ -72,17 +74,19 @@ class Delta:
         self._recorded = _Cursor(recorded, writer)
         self._writer = writer
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Generator[Batch]:
         """All changes, in batches that may be empty."""
         batch, runs = Batch(), 0
-        for entries, changes in self._runs():
-            batch.entries += entries
+        for seen_entries, seen_bytes, changes in self._runs():
+            batch.seen_entries += seen_entries
+            batch.unchanged_bytes += seen_bytes
             runs += 1
             for change in changes:
-                size = change.size if isinstance(change, Found) and change.is_file else 0
+                size = change.size if isinstance(change, Found) else 0
+                batch.unchanged_bytes -= size
                 if size >= ALONE_BYTES:
                     yield batch
-                    yield Batch([change], 0, size)
+                    yield Batch([change], size)
                     batch = Batch()
                     continue
                 batch.changes.append(change)
@@ -95,16 +99,17 @@ class Delta:
                 batch, runs = Batch(), 0
         yield batch
 
-    def _runs(self) -> Iterator[tuple[int, list[Found | Removal]]]:
+    def _runs(self) -> Iterator[tuple[int, int, list[Found | Removal]]]:
+        """For each run walked: its entries, the bytes of its files, and the changes that it shows."""
         for run in self._walked:
             changes: list[Found | Removal] = []
             self._recorded.remove_before(directory_key(run.directory), changes)
             if not self._recorded.take_equal(run):
                 self._compare(run, changes)
-            yield len(run.names), changes
+            yield len(run.names), sizes_of(run.statuses), changes
         changes = []
         self._recorded.remove_before(None, changes)
-        yield 0, changes
+        yield 0, 0, changes
 
     def _compare(self, run: Run, changes: list[Found | Removal]) -> None:
         """Entry by entry; and record what of the run may be trusted."""

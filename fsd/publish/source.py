@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from fsd.errors import FsdError, NotFoundError, UsageError
+from fsd.format.columns import decode_column
 from fsd.format.limits import MAX_PATH_BYTES
 
 _T = TypeVar("_T")
@@ -33,8 +34,14 @@ _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 """O_NONBLOCK: a fifo that took a file's place must not hang us; regular files ignore it."""
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY
 
-STATUS = struct.Struct("<QqqQI")
-"""Size, mtime in ns, ctime in ns, inode, mode: what has to be equal for a file to be the same as before."""
+STATUS = struct.Struct("<QqqQQ")
+"""Size, mtime in ns, ctime in ns, inode, mode: what has to be equal for a file to be the same as before. Five words of
+8 bytes, so that the sizes of many are a slice."""
+
+
+def sizes_of(statuses: bytes) -> int:
+    """The sum of the sizes in packed statuses, in bytes."""
+    return sum(decode_column("Q", statuses)[:: STATUS.size // 8])
 
 
 class UnreadableError(FsdError):

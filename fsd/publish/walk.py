@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import NamedTuple
 
 from fsd.errors import FsdError, UsageError
@@ -26,7 +26,7 @@ from fsd.format.limits import MAX_NAME_BYTES, MAX_PATH_BYTES
 from fsd.publish.source import STATUS, SourceFolder, UnsupportedFileError
 
 RUN_ENTRIES = 4096
-"""About 150 KB of status and as much of names."""
+"""Some 160 KB of statuses and as much of names."""
 
 SHOWN_PATHS = 5
 """Paths that one error names."""
@@ -62,7 +62,7 @@ def walk(
     forbidden: Forbidden | None = None,
     *,
     clock_ns: Callable[[], int] = time.time_ns,
-) -> Iterator[Run]:
+) -> Generator[Run]:
     """All entries of `source`. Blocks. Raises what `SourceFolder` does, UnsupportedFileError and UsageError."""
     pending: list[Iterator[tuple[bytes, int | None]]] = [iter(((b"", None),))]
     while pending:

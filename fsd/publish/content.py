@@ -1,0 +1,95 @@
+"""From a folder's changes to a tree in the store: everything durable but the commit that names it.
+
+Four kinds of tasks run at once: one walks and hands out reading (`Pipeline.run`), one places chunks and builds pages in
+tree order (here), some upload packs (`Packer`), some write the objects whose packs are durable (`DeferredWriter.run`).
+Each is slowed down by those behind it: memory is bounded by `publish_queue_bytes` read, and as many on their way to the
+store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import trio
+
+from fsd.publish.delta import Batch
+from fsd.publish.known import KnownChunks
+from fsd.publish.packer import Packer
+from fsd.publish.pipeline import Pipeline
+from fsd.publish.placer import Placer
+from fsd.publish.progress import Progress
+from fsd.publish.source import SourceFolder
+from fsd.publish.writer import DeferredWriter, PackOrder
+from fsd.repo.builder import Built, Change, build_tree
+from fsd.repo.repository import Repositories
+from fsd.repo.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What was made durable, and what it took."""
+
+    built: Built
+    files_read: int
+    bytes_read: int
+    new_chunks: int
+    new_bytes: int
+    """Plain bytes of the new chunks."""
+    stored_bytes: int
+    """What the new chunks take in the store."""
+    known_chunks: int
+    """Chunks read that were there already, from before or from this commit."""
+    known_bytes: int
+    packs: int
+
+
+async def store_content(
+    repositories: Repositories,
+    source: SourceFolder,
+    batches: Generator[Batch],
+    base: Tree | None,
+    known: KnownChunks,
+    begin_phase: Callable[[str], None],
+    progress: Progress,
+    before_reading: Callable[[], Awaitable[None]],
+) -> Content:
+    """Apply a folder's changes to `base`. Closes `batches`."""
+    store, limits = repositories.store, repositories.limits
+    order = PackOrder()
+    writer = DeferredWriter(store, order)
+    pipeline = Pipeline(source, repositories.marker.chunker, known.might_hold, limits, progress, before_reading)
+    try:
+        async with trio.open_nursery() as writing:
+            writing.start_soon(writer.run, limits.upload_tasks)
+            async with trio.open_nursery() as uploading:
+                packer = Packer(store, limits, known, order, writer, progress, uploading)
+                placer = Placer(store, known, packer, writer, limits)
+                uploading.start_soon(pipeline.run, batches)
+                built = await build_tree(writer, _changes(pipeline, placer), base=base)
+                begin_phase("store")
+                await packer.finish()
+            await writer.drain()
+            writing.cancel_scope.cancel()
+    finally:
+        batches.close()
+    return Content(
+        built,
+        pipeline.files_read,
+        pipeline.bytes_read,
+        placer.new_chunks,
+        placer.new_bytes,
+        packer.stored_bytes,
+        placer.known_chunks,
+        placer.known_bytes,
+        packer.packs,
+    )
+
+
+async def _changes(pipeline: Pipeline, placer: Placer) -> AsyncGenerator[Sequence[Change]]:
+    async with aclosing(pipeline.results()) as results:
+        async for reads in results:
+            changes = await placer.place(reads)
+            if changes:
+                yield changes

@@ -1,0 +1,66 @@
+"""What must not be published: the store into itself, a mount of fsd with all its versions, and fsd's own notes.
+
+Mounts are found by name in /proc/self/mountinfo, without touching them: one whose daemon hangs would hang us too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from fsd.errors import UsageError
+from fsd.publish.source import SourceFolder, shown
+from fsd.publish.walk import Forbidden
+from fsd.stores.open import local_path
+
+MOUNT_TYPE = b"fuse.fsd"
+MOUNT_INFO = "/proc/self/mountinfo"
+
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
+
+
+def forbidden_directories(source: SourceFolder, store_url: str, state: Path) -> Forbidden:
+    """What the walk must refuse. Raises UsageError if the folder itself cannot be published."""
+    forbidden: dict[tuple[int, int], str] = {}
+    top = os.path.realpath(source.directory)
+    store = local_path(store_url)
+    for folder, what in (
+        (store, "is the store's own folder"),
+        (state, "is where fsd keeps its notes on what it published"),
+    ):
+        if folder is None:
+            continue
+        path = os.path.realpath(os.fsencode(folder))
+        if _is_at_or_below(top, path):
+            raise UsageError(f"{source.shown(b'')} lies in {shown(path)}, which {what}", hint="publish another folder")
+        with suppress(OSError):
+            status = os.stat(path)
+            forbidden[status.st_dev, status.st_ino] = what
+    for mountpoint in _mountpoints():
+        if _is_at_or_below(mountpoint, top):
+            raise UsageError(
+                f"{shown(mountpoint)} is a mount of fsd, and would be published with all its versions",
+                hint="publish a folder without it, or one directory of the mount",
+            )
+    return forbidden
+
+
+def _is_at_or_below(path: bytes, folder: bytes) -> bool:
+    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+
+
+def _mountpoints() -> Iterator[bytes]:
+    """Where fsd is mounted."""
+    try:
+        with open(MOUNT_INFO, "rb") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        before, _, after = line.partition(b" - ")
+        fields = before.split(b" ")
+        if after.split(b" ")[0] == MOUNT_TYPE and len(fields) > 4:
+            yield _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), fields[4])

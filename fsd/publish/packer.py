@@ -1,0 +1,197 @@
+"""Packs being filled and uploaded.
+
+Small files are packed together in tree order, so that neighbours arrive together; a large file's new chunks get a pack
+of their own, in file order: with no chunk known before, the pack begins with the file, byte for byte if it does not
+compress. A pack's chunks go into the store as they come (`Store.upload`), so a pack is never in memory as a whole; one
+is filled while others are on their way.
+
+`add` gives a chunk its place at once and cannot wait. What it leaves behind is handed on by `relieve`, which waits
+while too many bytes are queued for the store: whoever adds calls it every now and then.
+
+Invariant: a pack is noted as durable, for the objects that wait for it and in the index of known chunks, only when its
+upload has finished. An empty pack is never begun.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from fsd.format.keys import pack_key
+from fsd.format.limits import MAX_PACK_CHUNKS
+from fsd.format.model import Placement
+from fsd.format.pack import encode_end, encode_row
+from fsd.ids import Buffer, new_pack_id
+from fsd.limits import GIB, MIB, Limits
+from fsd.publish.known import KnownChunks
+from fsd.publish.progress import Progress
+from fsd.publish.writer import DeferredWriter, PackOrder
+from fsd.stores.base import Store
+
+SHARED_PACK_CHUNKS = 64 * 1024
+"""A pack of tiny files ends after this many: its contents (2.5 MiB) are read whole, and its presence is a bitmap."""
+
+OWN_PACK_BYTES = 16 * GIB
+"""A file larger than this gets several packs. The objects that name a pack wait in memory until it is durable, and its
+contents too: 100 bytes a chunk, 50 MB at the usual chunk size."""
+
+assert SHARED_PACK_CHUNKS < MAX_PACK_CHUNKS
+
+_PART_BYTES = 1 * MIB
+"""Chunks are joined into parts of at least this."""
+
+
+class OpenPack:
+    """A pack that is being filled. Made by `Packer`."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.id = new_pack_id()
+        self.stored_bytes = 0
+        self.plain_bytes = 0
+        self.chunks = 0
+        self.rows = bytearray()
+        self.pending: list[Buffer] = []
+        self.pending_bytes = 0
+        self.is_ended = False
+        self.uploads: trio.MemorySendChannel[bytes] | None = None
+        """Set once its upload has begun."""
+
+
+class Packer:
+    """All packs of one publisher. For the tasks of one trio loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        limits: Limits,
+        known: KnownChunks,
+        order: PackOrder,
+        writer: DeferredWriter,
+        progress: Progress,
+        nursery: trio.Nursery,
+    ) -> None:
+        """Uploads run in `nursery`."""
+        self._store = store
+        self._limits = limits
+        self._known = known
+        self._order = order
+        self._writer = writer
+        self._progress = progress
+        self._nursery = nursery
+        self._shared: OpenPack | None = None
+        self._own: OpenPack | None = None
+        self._unrelieved: list[OpenPack] = []
+        """Packs with pending chunks, or ended, in the order in which they were begun."""
+        # Two packs may be open at once, the shared one and a large file's own: with less, one would wait for the other.
+        self._slots = trio.Semaphore(max(2, limits.upload_tasks))
+        self._queued_bytes = 0
+        self._room = trio.Event()
+        self.stored_bytes = 0
+        """Of all chunks added."""
+        self.packs = 0
+
+    # --- filling
+
+    def add_shared(self, chunk: bytes, length: int, stored: Buffer) -> Placement:
+        """Place a chunk of `length` plain bytes among those of other files."""
+        pack = self._shared
+        if pack is not None and (
+            pack.stored_bytes + len(stored) > self._limits.pack_bytes or pack.chunks >= SHARED_PACK_CHUNKS
+        ):
+            self.end_shared()
+            pack = None
+        if pack is None:
+            pack = self._shared = self._begin()
+        return self._add(pack, chunk, length, stored)
+
+    def add_own(self, chunk: bytes, length: int, stored: Buffer) -> Placement:
+        """Place a chunk of the large file that is being read, in its own pack."""
+        if self._own is not None and self._own.plain_bytes + length > OWN_PACK_BYTES:
+            self.end_own()
+        if self._own is None:
+            self._own = self._begin()
+        return self._add(self._own, chunk, length, stored)
+
+    def end_shared(self) -> None:
+        """The next small file starts another pack."""
+        if self._shared is not None:
+            self._shared.is_ended = True
+            self._shared = None
+
+    def end_own(self) -> None:
+        """The large file has ended."""
+        if self._own is not None:
+            self._own.is_ended = True
+            self._own = None
+
+    def _begin(self) -> OpenPack:
+        pack = OpenPack(self._order.begin())
+        self._known.begin_pack(pack.id)
+        self._unrelieved.append(pack)
+        self.packs += 1
+        return pack
+
+    def _add(self, pack: OpenPack, chunk: bytes, length: int, stored: Buffer) -> Placement:
+        stored_bytes = len(stored)
+        placement = Placement(pack.id, pack.stored_bytes, stored_bytes, pack.plain_bytes)
+        pack.rows += encode_row(chunk, stored_bytes, length)
+        pack.pending.append(stored)
+        pack.pending_bytes += stored_bytes
+        pack.stored_bytes += stored_bytes
+        pack.plain_bytes += length
+        pack.chunks += 1
+        self.stored_bytes += stored_bytes
+        self._known.add(chunk, length, placement)
+        return placement
+
+    # --- handing on
+
+    async def relieve(self) -> None:
+        """Hand what was added to the uploads; waits while too much is queued for them."""
+        if self._writer.waiting_bytes > self._limits.publish_queue_bytes // 4:
+            # Objects wait for a pack that fills slowly, beside large files that have packs of their own.
+            self.end_shared()
+        for pack in list(self._unrelieved):
+            if pack.pending_bytes >= _PART_BYTES or pack.is_ended:
+                await self._hand_on(pack)
+        while self._queued_bytes > self._limits.publish_queue_bytes:
+            await self._room.wait()
+
+    async def finish(self) -> None:
+        """End all packs. They are durable when the nursery's uploads are done."""
+        self.end_shared()
+        self.end_own()
+        await self.relieve()
+
+    async def _hand_on(self, pack: OpenPack) -> None:
+        if pack.uploads is None:
+            await self._slots.acquire()
+            # Bounded by bytes over all packs, not by parts of one: so the next pack is begun while this one is sent.
+            pack.uploads, parts = trio.open_memory_channel[bytes](1_000_000)
+            self._nursery.start_soon(self._upload, pack, parts)
+        self._send(pack, b"".join(pack.pending))
+        pack.pending.clear()
+        pack.pending_bytes = 0
+        if pack.is_ended:
+            self._send(pack, encode_end(pack.rows))
+            pack.uploads.close()
+            self._unrelieved.remove(pack)
+
+    def _send(self, pack: OpenPack, part: bytes) -> None:
+        assert pack.uploads is not None
+        self._queued_bytes += len(part)
+        pack.uploads.send_nowait(part)
+
+    async def _upload(self, pack: OpenPack, parts: trio.MemoryReceiveChannel[bytes]) -> None:
+        async with self._store.upload(pack_key(pack.id)) as upload:
+            async for part in parts:
+                await upload.write(part)
+                self._queued_bytes -= len(part)
+                room, self._room = self._room, trio.Event()
+                room.set()
+                self._progress.stored(len(part))
+            await upload.finish()
+        self._slots.release()
+        self._known.note_durable(pack.id)
+        self._order.note_durable(pack.number)
+        self._writer.wake()

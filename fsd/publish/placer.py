@@ -1,0 +1,188 @@
+"""From chunks that were read to entries: which chunks the store has already, and where the new ones go.
+
+All in tree order and in one task. A chunk is placed where it lies already, in a pack that is certainly there, or else
+in a pack of this publisher. New chunks of a large file go into a pack of the file's own once they come to
+`own_pack_bytes`; below that, with those of small files: a large file with a small change must not cost a tiny object.
+Until that is decided, the chunks behind the first new one wait, in bounded number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from fsd.format.keys import pack_key
+from fsd.format.model import Entry, Kind, Piece, Placement
+from fsd.ids import Buffer
+from fsd.limits import Limits
+from fsd.publish.ingest import Chunk, Read, ReadFile, stored_form
+from fsd.publish.known import KnownChunks
+from fsd.publish.packer import Packer
+from fsd.publish.recipes import ChunkList
+from fsd.publish.source import Found
+from fsd.publish.writer import DeferredWriter
+from fsd.repo.builder import Change
+from fsd.stores.base import ObjectNotFoundError, Store
+from fsd.tasks import gather
+
+MAX_WAITING_CHUNKS = 4096
+"""Chunks of a large file that wait for the decision in which pack its new ones go."""
+
+AddToPack = Callable[[bytes, int, Buffer], Placement]
+
+
+class Placer:
+    """Places what one publisher reads. For one task."""
+
+    def __init__(
+        self, store: Store, known: KnownChunks, packer: Packer, writer: DeferredWriter, limits: Limits
+    ) -> None:
+        self._store = store
+        self._known = known
+        self._packer = packer
+        self._writer = writer
+        self._limits = limits
+        self._large: _LargeFile | None = None
+        self.new_chunks = 0
+        self.new_bytes = 0
+        """Plain bytes of the new chunks."""
+        self.known_chunks = 0
+        """Times that a chunk was there already, from before or from this commit."""
+        self.known_bytes = 0
+
+    async def place(self, reads: Sequence[Read]) -> list[Change]:
+        """The changes to the tree. A large file comes in parts and gives its entry with the last."""
+        await self._make_sure(
+            chunk for read in reads if isinstance(read, ReadFile) for chunk in read.chunks if chunk.stored is None
+        )
+        changes: list[Change] = []
+        for read in reads:
+            if not isinstance(read, ReadFile):
+                changes.append(read)
+            elif read.content is None or self._large is not None or len(read.chunks) > 1:
+                self._place_part(read, changes)
+            else:
+                changes.append(self._place_small(read, read.content))
+        await self._packer.relieve()
+        return changes
+
+    async def _make_sure(self, chunks: Iterable[Chunk]) -> None:
+        """Ask the store for packs that only the index of known chunks speaks of."""
+        doubtful = list(dict.fromkeys((chunk.id, chunk.length) for chunk in chunks))
+        while doubtful:
+            packs: dict[bytes, None] = {}
+            for chunk, length in doubtful:
+                placement = self._known.find(chunk, length)
+                if placement is not None and not self._known.is_present(placement.pack):
+                    packs[placement.pack] = None
+            if not packs:
+                return
+            await gather(self._ask, packs, tasks=self._limits.upload_tasks)
+
+    async def _ask(self, pack: bytes) -> None:
+        try:
+            await self._store.stat(pack_key(pack))
+        except ObjectNotFoundError:
+            self._known.mark_gone(pack)
+        else:
+            self._known.mark_present(pack)
+
+    def _place_small(self, read: ReadFile, content: bytes) -> Entry:
+        """A file of one chunk or none."""
+        found = read.found
+        pieces: tuple[Piece, ...] = ()
+        placements: tuple[Placement, ...] = ()
+        if read.chunks:
+            (chunk,) = read.chunks
+            pieces = (Piece(content, found.size),)
+            placements = (self.find(chunk) or self.add(chunk, self._packer.add_shared),)
+        return Entry(
+            found.directory, found.name, Kind.FILE, found.executable, found.size, content, b"", 0, pieces, placements
+        )
+
+    def _place_part(self, read: ReadFile, changes: list[Change]) -> None:
+        """A file of many chunks, or a part of it."""
+        if self._large is None:
+            self._large = _LargeFile(self, self._packer, self._writer, self._limits.own_pack_bytes)
+        self._large.add(read.chunks)
+        if read.content is not None:
+            changes.append(self._large.finish(read.found, read.content))
+            self._large = None
+
+    def find(self, chunk: Chunk) -> Placement | None:
+        """Where a chunk lies already."""
+        placement = self._known.find(chunk.id, chunk.length)
+        if placement is None or not self._known.is_present(placement.pack):
+            return None
+        self.known_chunks += 1
+        self.known_bytes += chunk.length
+        return placement
+
+    def add(self, chunk: Chunk, add: AddToPack) -> Placement:
+        """Put a new chunk into a pack."""
+        stored = stored_form(chunk.plain) if chunk.stored is None else chunk.stored
+        self.new_chunks += 1
+        self.new_bytes += chunk.length
+        return add(chunk.id, chunk.length, stored)
+
+
+class _LargeFile:
+    """A file of many chunks on its way to an entry."""
+
+    def __init__(self, placer: Placer, packer: Packer, writer: DeferredWriter, own_pack_bytes: int) -> None:
+        self._placer = placer
+        self._packer = packer
+        self._list = ChunkList(writer)
+        self._own_pack_bytes = own_pack_bytes
+        self._has_own = False
+        self._waiting: list[tuple[Chunk, Placement | None]] = []
+        """Chunks from the first on that has no place yet."""
+        self._placeless: set[bytes] = set()
+        self._placeless_bytes = 0
+
+    def add(self, chunks: Iterable[Chunk]) -> None:
+        """The next chunks."""
+        for chunk in chunks:
+            placement = None if chunk.id in self._placeless else self._placer.find(chunk)
+            if placement is None and self._has_own:
+                placement = self._placer.add(chunk, self._packer.add_own)
+            if placement is not None and not self._waiting:
+                self._list.add(Piece(chunk.id, chunk.length), placement)
+                continue
+            if placement is None and chunk.id not in self._placeless:
+                self._placeless.add(chunk.id)
+                self._placeless_bytes += chunk.length
+            # A chunk that has its place waits only for those before it, without its bytes.
+            self._waiting.append((chunk if placement is None else chunk._replace(plain=b"", stored=b""), placement))
+            if self._placeless_bytes >= self._own_pack_bytes:
+                self._has_own = True
+                self._settle(self._packer.add_own)
+            elif len(self._waiting) >= MAX_WAITING_CHUNKS:
+                self._settle(self._packer.add_shared)
+
+    def finish(self, found: Found, content: bytes) -> Entry:
+        """The entry of the whole file."""
+        self._settle(self._packer.add_shared)
+        if self._has_own:
+            self._packer.end_own()
+        level, pieces, placements = self._list.finish()
+        return Entry(
+            found.directory,
+            found.name,
+            Kind.FILE,
+            found.executable,
+            found.size,
+            content,
+            b"",
+            level,
+            pieces,
+            placements,
+        )
+
+    def _settle(self, add: AddToPack) -> None:
+        """Give a place to all that wait."""
+        for chunk, placed in self._waiting:
+            placement = placed or self._placer.find(chunk) or self._placer.add(chunk, add)
+            self._list.add(Piece(chunk.id, chunk.length), placement)
+        self._waiting.clear()
+        self._placeless.clear()
+        self._placeless_bytes = 0

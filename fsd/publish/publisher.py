@@ -1,0 +1,303 @@
+"""`publish`: a folder becomes a commit.
+
+The order of writes, from which everything follows: packs, then the recipes and pages that name them
+(`fsd.publish.writer`), then the commit, then the branch, by compare-and-swap against the commit that it named when
+publishing began. Whoever is killed in between leaves garbage and never a hole, and whoever comes second is told so.
+
+What makes a second commit cheap, in the order in which it applies:
+
+1. the scan index (`scan`, `delta`): what looks as it did is not read, and the tree of the commit that the index belongs
+   to is the base of the new one, so that its pages are not read either, wherever nothing changed;
+2. the index of known chunks (`known`): what was read is uploaded only if no pack of the store has it. It holds what
+   this machine published, also what it did not get to finish, and learns what others did (`cover`).
+
+Both are hints in the state folder. Without them, or with wrong ones, a commit costs more and is the same: equal folders
+give equal trees. A base whose pages turn out to be missing or corrupt is given up for reading everything.
+
+The folder that is published is never written to. Nothing here prints; a `Progress` is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from fsd.errors import ConflictError, CorruptDataError, FsdError, UsageError
+from fsd.format.commit import Commit, encode_commit
+from fsd.format.index import Totals
+from fsd.format.keys import ObjectKind, check_ref_name, check_repository_name
+from fsd.format.ref import RefKind
+from fsd.publish.content import Content, store_content
+from fsd.publish.cover import cover
+from fsd.publish.delta import Delta
+from fsd.publish.guard import forbidden_directories
+from fsd.publish.known import KnownChunks
+from fsd.publish.progress import NoProgress, Progress
+from fsd.publish.scan import ScanIndex, ScanKey, ScanWriter, open_scan_index
+from fsd.publish.source import SourceFolder
+from fsd.publish.survey import survey
+from fsd.publish.walk import Forbidden, walk
+from fsd.repo.refs import short
+from fsd.repo.repository import Repositories
+from fsd.repo.subsets import CreatedSubset, follow_branch_moved
+from fsd.repo.tree import Tree
+
+DEFAULT_BRANCH = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to publish as what."""
+
+    repository: str
+    branch: str = DEFAULT_BRANCH
+    message: str = ""
+    author: str = ""
+    tag: str | None = None
+    """A new tag for the commit."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    allow_empty: bool = False
+    """Make a commit also if the tree is the branch's present one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What came of it."""
+
+    commit: bytes
+    """What the branch names now."""
+    is_new: bool
+    """False if the folder is as the branch has it: then there was nothing to commit."""
+    parent: bytes | None
+    """What the branch named before."""
+    tree: bytes
+    totals: Totals
+    content: Content
+    """What was read and stored for it."""
+    subsets: tuple[CreatedSubset, ...]
+    """Those that follow the branch."""
+    seconds: Mapping[str, float]
+    """How long each phase took: look, read, store, commit."""
+
+    @property
+    def files_unchanged(self) -> int:
+        """Files that were not read."""
+        return self.totals.files - self.content.files_read
+
+
+async def publish(
+    repositories: Repositories,
+    directory: str | bytes,
+    request: Request,
+    *,
+    state: Path,
+    progress: Progress | None = None,
+) -> Published:
+    """Commit a folder to a branch, which is made if it is new, as is the repository.
+
+    `state` is a folder of this user's for the notes that make the next time cheap.
+
+    Raises UsageError, NotFoundError, UnsupportedFileError and UnreadableError for what cannot be published,
+    ChangedError for what changed meanwhile, ConflictError if the branch moved or the tag exists, and what a store
+    raises; the branch is as it was then. What was uploaded is not uploaded again by the next try.
+    """
+    repositories.marker.check_writable(repositories.store.url)
+    try:
+        with SourceFolder(directory) as source:
+            return await _Publisher(repositories, source, request, state, progress or NoProgress()).run()
+    except BaseExceptionGroup as group:
+        error = _only_error(group)
+        if error is None:
+            raise
+        raise error from group
+
+
+def _only_error(group: BaseExceptionGroup[BaseException]) -> FsdError | None:
+    """The error of one of several tasks, if it is meant for the user; the others were cancelled or failed likewise."""
+    errors, others = group.split(FsdError)
+    if errors is None or others is not None:
+        return None
+    first = errors.exceptions[0]
+    return _only_error(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+class _Publisher:
+    """One call of `publish`."""
+
+    def __init__(
+        self, repositories: Repositories, source: SourceFolder, request: Request, state: Path, progress: Progress
+    ) -> None:
+        self._repositories = repositories
+        self._source = source
+        self._request = request
+        self._state = state
+        self._progress = progress
+        store = repositories.marker.id
+        self._scans = state / "scans"
+        self._key = ScanKey(source.directory, store, request.repository)
+        self._known = KnownChunks(state / "chunks" / store)
+        self._parent: bytes | None = None
+        self._phases: list[tuple[str, float]] = []
+        self._is_complete = False
+        """Whether all packs that were begun are durable."""
+
+    async def run(self) -> Published:
+        """See `publish`."""
+        self._begin("look")
+        self._parent = await self._check_refs()
+        forbidden = await trio.to_thread.run_sync(
+            forbidden_directories, self._source, self._repositories.store.url, self._state
+        )
+        index = await trio.to_thread.run_sync(open_scan_index, self._scans, self._key)
+        try:
+            async with self._known_chunks():
+                base = None if index is None else await self._tree(index.commit)
+                if index is not None and base is not None:
+                    try:
+                        return await self._publish(forbidden, index, base)
+                    except* CorruptDataError:
+                        # The tree that the index speaks of is no longer whole: nothing is to be taken from it.
+                        pass
+                return await self._publish(forbidden, None, None)
+        finally:
+            if index is not None:
+                index.close()
+
+    # --- before
+
+    async def _check_refs(self) -> bytes | None:
+        """What the branch names. Refuses what would only fail in the end."""
+        request, refs = self._request, self._repositories.refs
+        check_repository_name(request.repository)
+        check_ref_name(request.branch)
+        if request.tag is not None:
+            check_ref_name(request.tag)
+            if request.tag == request.branch:
+                raise UsageError(f"{request.tag!r} cannot be both the branch and a tag", hint="choose another name")
+            taken = await refs.read(request.repository, request.tag)
+            if taken is not None:
+                raise ConflictError(
+                    f"{taken.ref.kind} {request.tag!r} of {request.repository!r} already exists",
+                    hint="choose another name for the tag",
+                )
+        stored = await refs.read(request.repository, request.branch)
+        if stored is not None and stored.ref.kind is not RefKind.BRANCH:
+            raise ConflictError(
+                f"{request.branch!r} of {request.repository!r} is a {stored.ref.kind}, not a branch",
+                hint="choose another name for the branch",
+            )
+        return None if stored is None else stored.ref.target
+
+    async def _tree(self, commit: bytes) -> Tree | None:
+        """The tree of a commit, None if it cannot be had."""
+        try:
+            return await self._repositories.tree(commit)
+        except CorruptDataError:
+            return None
+
+    @asynccontextmanager
+    async def _known_chunks(self) -> AsyncIterator[None]:
+        """The index of known chunks is open, and kept in the end."""
+        await trio.to_thread.run_sync(self._known.open)
+        try:
+            yield
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(partial(self._known.close, complete=self._is_complete))
+
+    # --- content
+
+    async def _publish(self, forbidden: Forbidden, index: ScanIndex | None, base: Tree | None) -> Published:
+        """Publish what differs from `base`, the tree of the commit that `index` belongs to."""
+        self._begin("read")
+        self._is_complete = False
+        scan = ScanWriter(self._scans, self._key, index)
+        recorded = iter(()) if index is None else index.runs()
+        batches = Delta(walk(self._source, forbidden), recorded, scan).batches()
+        try:
+            async with trio.open_nursery() as nursery:
+                if base is not None:
+                    self._progress.expect(base.totals.entries, base.totals.bytes)
+                elif self._progress.wants_total:
+                    nursery.start_soon(survey, self._source, self._progress)
+                learn = partial(self._learn, None if index is None else index.commit)
+                content = await store_content(
+                    self._repositories, self._source, batches, base, self._known, self._begin, self._progress, learn
+                )
+                nursery.cancel_scope.cancel()
+            self._is_complete = True
+            published = await self._commit(content)
+            if index is None or self._known.covers(index.commit):
+                self._known.note_covered(published.commit)
+            await trio.to_thread.run_sync(scan.finish, published.commit)
+        finally:
+            scan.discard()
+        return await self._name(published)
+
+    async def _learn(self, base: bytes | None) -> None:
+        """Learn what chunks the trees at hand have; called when the first file is about to be read."""
+        commits = [base, self._parent]
+        if self._parent is None and self._request.branch != DEFAULT_BRANCH:
+            main = await self._repositories.refs.read(self._request.repository, DEFAULT_BRANCH)
+            commits.append(None if main is None else main.ref.target)
+        wanted = list(dict.fromkeys(commit for commit in commits if commit is not None))
+        covered = next((commit for commit in wanted if self._known.covers(commit)), None)
+        for commit in wanted:
+            if not self._known.covers(commit):
+                await cover(self._repositories, self._known, commit, covered)
+
+    # --- after
+
+    async def _commit(self, content: Content) -> Published:
+        """Write the commit and move the branch to it, unless the branch has that tree already."""
+        self._begin("commit")
+        request, repositories, built = self._request, self._repositories, content.built
+        parent = None if self._parent is None else await self._tree(self._parent)
+        is_new = request.allow_empty or parent is None or parent.id != built.id
+        commit = self._parent
+        if is_new or commit is None:
+            header = Commit(
+                repository=request.repository,
+                tree=built.id,
+                totals=built.totals,
+                time_us=repositories.clock(),
+                author=request.author,
+                message=request.message,
+                parents=() if self._parent is None else (self._parent,),
+                metadata=request.metadata,
+            )
+            commit = await repositories.writer.write(ObjectKind.COMMIT, encode_commit(header, built.root))
+            await repositories.refs.move_branch(
+                request.repository, request.branch, commit, expected=self._parent, summary=header.summary
+            )
+        return Published(commit, is_new, self._parent, built.id, built.totals, content, (), {})
+
+    async def _name(self, published: Published) -> Published:
+        """The tag, and the subsets that follow the branch. The commit stands whatever happens here."""
+        request, repositories, commit = self._request, self._repositories, published.commit
+        try:
+            if request.tag is not None:
+                await repositories.refs.set_tag(request.repository, request.tag, commit)
+            subsets = (
+                await follow_branch_moved(repositories, request.repository, request.branch, commit)
+                if published.is_new
+                else []
+            )
+        except FsdError as error:
+            error.message = f"commit {short(commit)} is made, but not all that was to follow: {error.message}"
+            raise
+        self._begin("")
+        seconds = {name: end - start for (name, start), (_, end) in pairwise(self._phases)}
+        return replace(published, subsets=tuple(subsets), seconds=seconds)
+
+    def _begin(self, phase: str) -> None:
+        self._phases.append((phase, trio.current_time()))
+        if phase:
+            self._progress.phase(phase)
