@@ -40,16 +40,32 @@ async def init_store(
     keep: tuple[str, ...] | None = None,
     clock: Clock = now_us,
 ) -> StoreMarker:
-    """Make an empty place a store. Raises ConflictError if it is one already, or if there is something else in it."""
+    """Make an empty place a store. Raises ConflictError if it is one already, or if there are other objects in it.
+
+    What in a folder could be no object's key (a name with a space, a hidden file) is not seen from here.
+    """
+    already = ConflictError(f"{store.url} is an fsd store already", hint="use it as it is")
     async for info in store.list(""):
-        if info.key != STORE_MARKER:
-            raise ConflictError(f"{store.url} is not empty")
+        if await _is_store(store):
+            raise already
+        raise ConflictError(
+            f"{store.url} is not empty: there is {info.key} in it",
+            hint="give an empty folder, or one that is to be made",
+        )
     marker = new_marker(clock(), chunker, keep)
     try:
         await store.put_if_absent(STORE_MARKER, encode_marker(marker))
-    except ObjectExistsError as error:
-        raise ConflictError(f"{store.url} is an fsd store already", hint="use it as it is") from error
+    except ObjectExistsError:
+        raise already from None
     return marker
+
+
+async def _is_store(store: Store) -> bool:
+    try:
+        await store.stat(STORE_MARKER)
+    except ObjectNotFoundError:
+        return False
+    return True
 
 
 class Repositories:
