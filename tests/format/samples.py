@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from fsd.format.chunker import ChunkerParams
 from fsd.format.commit import Commit, encode_commit, tree_id
 from fsd.format.compress import compress_chunk
@@ -113,7 +111,7 @@ def sample_subset() -> tuple[Commit, bytes]:
             totals=Totals(0, 0, 0),
             time_us=TIME_US + 1,
             source=sample_id(42),
-            rule={"sample": str(Decimal("0.5")), "keep": ["README*"], "seed": 7},
+            rule={"sample_percent": "0.5", "keep": ["README*"], "seed": 7},
         ),
         root,
     )
@@ -140,7 +138,7 @@ def sample_branch() -> Ref:
 
 def sample_subset_ref() -> Ref:
     """A subset that follows a branch."""
-    return Ref(RefKind.SUBSET, sample_moves(2, subset=True), follow={"main": {"sample": "1", "seed": 0}})
+    return Ref(RefKind.SUBSET, sample_moves(2, subset=True), follow={"main": {"sample_percent": "1"}})
 
 
 def sample_recipe(level: int) -> tuple[bytes, bytes]:
