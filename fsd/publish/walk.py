@@ -78,8 +78,12 @@ def walk(
         finally:
             os.close(fd)
         if subdirectories:
-            prefix = directory + b"/" if directory else b""
-            pending.append((prefix + name, inode) for name, inode in subdirectories)
+            pending.append(_below(directory, subdirectories))
+
+
+def _below(directory: bytes, subdirectories: list[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
+    """Paths and inodes, of which only the names are kept: a function, so that `directory` stays what it is now."""
+    return ((_join(directory, name), inode) for name, inode in subdirectories)
 
 
 def _check_directory(source: SourceFolder, directory: bytes, fd: int, inode: int | None, forbidden: Forbidden) -> None:
