@@ -45,9 +45,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
         "cat": Listed("cat", "Write a file's content to standard output."),
     },
     "Mount": {
-        "mount": Listed(
-            "mount", "Mount a store: every version becomes a directory."
-        ),
+        "mount": Listed("mount", "Mount a store: every version becomes a directory."),
         "umount": Listed("mount", "Take a mount down."),
         "status": Listed("mount", "Show mounts and their caches."),
     },

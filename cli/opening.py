@@ -71,6 +71,19 @@ async def create_store(invocation: Invocation, url: str, keep: tuple[str, ...] =
             await store.aclose()
 
 
+async def create_own_store(invocation: Invocation) -> Path | None:
+    """Make the user's own store if that is the one that is meant, and it is not there. Where it was made, or None."""
+    folder = invocation.default_store
+    if invocation.named_store is not None or (folder / STORE_MARKER).exists():
+        return None
+    try:
+        await create_store(invocation, os.fspath(folder))
+    except ConflictError:
+        # Another first commit at the same moment; or what is there is no store, which opening it will say.
+        return None
+    return folder
+
+
 def _make_folder(folder: Path) -> None:
     """The folder for a store. What the store itself would not see, such as `My files`, is in the way as well."""
     create_local_root(folder)

@@ -1,6 +1,6 @@
 """A progress bar: one line on a terminal, for whatever takes more than a second; nothing anywhere else.
 
-    publish ━━━━━━━━━━━━━━━━━━╸━━━━━━━━━━  61%  1.6 GB of 2.7 GB  312.4 MB/s  4 s left
+    read ━━━━━━━━━━━━━━━━━━╸━━━━━━━━━━  61%  1.6 GiB of 2.7 GiB  312.4 MiB/s  4 s left
 
 The bar is redrawn when somebody reports progress and the last drawing is a tenth of a second old; `ticking` redraws it
 besides, so that a stalled store shows as a falling rate and not as a frozen screen.
@@ -12,9 +12,9 @@ import math
 import shutil
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import trio
 
@@ -27,6 +27,9 @@ REDRAW_S = 0.1
 RATE_WINDOW_S = 5.0
 """The rate is that of the last seconds: a pause shows, and the time left follows a change of the network."""
 
+ITEM_BYTES = 16 * 1024
+"""Opening and closing a file takes as long as reading so much, near enough for a guess."""
+
 _LONGEST_GUESS_S = 100 * 3600.0
 """A longer time left says that the work stands still, not when it will be done."""
 
@@ -35,26 +38,53 @@ _MIN_BAR_CELLS = 10
 _MAX_BAR_CELLS = 40
 
 
-def rate_of(samples: deque[tuple[float, int]]) -> float:
-    """Units a second over `samples` of (second, done), oldest first; 0 where that cannot be said yet."""
-    if len(samples) < 2 or samples[-1][0] <= samples[0][0]:
-        return 0.0
-    return (samples[-1][1] - samples[0][1]) / (samples[-1][0] - samples[0][0])
+class Amount(NamedTuple):
+    """How much work: a file costs something however small it is."""
+
+    size_bytes: int = 0
+    items: int = 0
+
+    @property
+    def weight(self) -> int:
+        """In bytes that take as long."""
+        return self.size_bytes + ITEM_BYTES * self.items
 
 
-def draw(label: str, done: int, total: int | None, rate: float, *, cells: int, plain: bool = False) -> str:
-    """The line that says it all, at most `cells` wide: bytes done, of how many (None: not known yet), a second, left.
+class Sample(NamedTuple):
+    """What was done at a moment."""
 
-    `plain` draws with ASCII only.
-    """
-    numbers = f"{format_size(done)} of {format_size(total)}" if total is not None else format_size(done)
-    numbers += f"  {format_size(round(rate))}/s"
+    time_s: float
+    done: Amount
+
+
+def rate_of(samples: Sequence[Sample]) -> tuple[float, float]:
+    """Bytes and weight a second over `samples`, oldest first; 0 where that cannot be said yet."""
+    elapsed_s = samples[-1].time_s - samples[0].time_s if samples else 0.0
+    if elapsed_s <= 0:
+        return 0.0, 0.0
+    first, last = samples[0].done, samples[-1].done
+    return (last.size_bytes - first.size_bytes) / elapsed_s, (last.weight - first.weight) / elapsed_s
+
+
+def draw(
+    label: str,
+    done: Amount,
+    total: Amount | None,
+    rate: tuple[float, float] = (0.0, 0.0),
+    *,
+    cells: int,
+    plain: bool = False,
+) -> str:
+    """The line that says it all, at most `cells` wide. `total` is None while it is not known, `rate` as `rate_of` has
+    it; `plain` draws with ASCII only."""
+    speed = f"{format_size(round(rate[0]))}/s"
     if total is None:
-        return fit(f"{label}  {numbers}", cells)
-    share = min(done / total, 1.0) if total else 1.0
-    remaining = (total - done) / rate if rate > 0 else math.inf
-    left = f"  {duration(remaining)} left" if 0 < remaining < _LONGEST_GUESS_S else ""
-    tail = f" {share:4.0%}  {numbers}{left}"
+        return fit(f"{label}  {done.items:,} files  {format_size(done.size_bytes)}  {speed}", cells)
+    share = min(done.weight / total.weight, 1.0) if total.weight else 1.0
+    remaining_s = (total.weight - done.weight) / rate[1] if rate[1] > 0 else math.inf
+    left = f"  {duration(remaining_s)} left" if 0 < remaining_s < _LONGEST_GUESS_S else ""
+    numbers = f"{format_size(done.size_bytes)} of {format_size(total.size_bytes)}"
+    tail = f" {share:4.0%}  {numbers}  {speed}{left}"
     room = min(cells - width(label) - 1 - width(tail), _MAX_BAR_CELLS)
     if room < _MIN_BAR_CELLS:
         return fit(f"{label} {tail}", cells)
@@ -82,24 +112,25 @@ class ProgressBar:
     ) -> None:
         self._label = label
         self._stream = sys.stderr if stream is None else stream
-        self._enabled = self._stream.isatty()
+        self.enabled = self._stream.isatty()
+        """Whether anything is drawn at all."""
         self._plain = not (self._stream.encoding or "").lower().startswith("utf")
         self._clock = clock
         self._cells = cells
         self._started = self._drawn_at = clock()
         self._drawn = False
-        self._samples: deque[tuple[float, int]] = deque([(self._started, 0)])
-        self.done = 0
-        self.total: int | None = None
+        self._samples: deque[Sample] = deque([Sample(self._started, Amount())])
+        self.done = Amount()
+        self.total: Amount | None = None
 
-    def expect(self, total: int) -> None:
-        """There are `total` bytes to do."""
-        self.total = total
+    def expect(self, size_bytes: int, *, items: int = 0) -> None:
+        """So much is there to do, in all."""
+        self.total = Amount(size_bytes, items)
         self._redraw_if_due()
 
-    def advance(self, done: int) -> None:
-        """`done` bytes more are done."""
-        self.done += done
+    def advance(self, size_bytes: int, *, items: int = 0) -> None:
+        """So much more is done."""
+        self.done = Amount(self.done.size_bytes + size_bytes, self.done.items + items)
         self._redraw_if_due()
 
     def relabel(self, label: str) -> None:
@@ -118,7 +149,7 @@ class ProgressBar:
     async def ticking(self) -> AsyncIterator[ProgressBar]:
         """Redraw now and then while the context lasts; the screen is clean when it ends."""
         async with trio.open_nursery() as nursery:
-            if self._enabled:
+            if self.enabled:
                 nursery.start_soon(self._tick)
             try:
                 yield self
@@ -132,14 +163,14 @@ class ProgressBar:
             self._redraw_if_due()
 
     def _redraw_if_due(self) -> None:
-        if not self._enabled:
+        if not self.enabled:
             return
         now = self._clock()
         if now - self._started < SHOWN_AFTER_S or now - self._drawn_at < REDRAW_S:
             return
         self._drawn_at, self._drawn = now, True
-        self._samples.append((now, self.done))
-        while now - self._samples[1][0] >= RATE_WINDOW_S:
+        self._samples.append(Sample(now, self.done))
+        while now - self._samples[1].time_s >= RATE_WINDOW_S:
             self._samples.popleft()
         cells = self._cells() - 1  # a full last cell makes some terminals wrap
         line = draw(self._label, self.done, self.total, rate_of(self._samples), cells=cells, plain=self._plain)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 from typing import Any, BinaryIO
 
 import click
@@ -14,7 +13,7 @@ from fsd.format.ref import Move, RefKind
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import RevisionKind, resolve
-from fsd.repo.rules import Rule
+from fsd.repo.rules import Rule, parse_percent
 from fsd.repo.subsets import create_subset
 from fsd.tasks import gather
 from fsd_cli.completion import complete_place, complete_repository, complete_revision
@@ -36,20 +35,6 @@ _COLUMNS = (
 )
 
 
-class Percent(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.5 only
-    """'10%' or '10'."""
-
-    name = "percent"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        if isinstance(value, Decimal):
-            return value
-        try:
-            return Decimal(str(value).removesuffix("%"))
-        except InvalidOperation:
-            self.fail(f"{value!r} is not a share such as 10%", param, ctx)
-
-
 @click.group()
 def subset() -> None:
     """Name a part of a revision.
@@ -62,7 +47,7 @@ def subset() -> None:
 @subset.command()
 @click.argument("place", metavar="REPO/REV", shell_complete=complete_place)
 @click.argument("name", metavar="NAME")
-@click.option("--sample", metavar="P%", type=Percent(), help="A share of the files, always the same ones.")
+@click.option("--sample", metavar="P%", help="A share of the files, always the same ones.")
 @click.option("--limit", metavar="N", type=int, help="N files.")
 @click.option("--per-dir", metavar="N", type=int, help="N files of each directory.")
 @click.option("--include", metavar="GLOB", multiple=True, help="Only what matches one of these.")
@@ -85,7 +70,7 @@ def create(
     invocation: Invocation,
     place: str,
     name: str,
-    sample: Decimal | None,
+    sample: str | None,
     limit: int | None,
     per_dir: int | None,
     include: tuple[str, ...],
@@ -125,7 +110,7 @@ def create(
             resolved.commit,
             name,
             Rule(
-                sample_percent=sample,
+                sample_percent=None if sample is None else parse_percent(sample),
                 limit=limit,
                 per_dir=per_dir,
                 include=include,
@@ -237,12 +222,17 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def describe(rule: Mapping[str, Any]) -> str:
-    """A rule, as a line for people: its parts as they are stored, without what every rule keeps."""
+    """A rule on one line, without what every subset keeps."""
     parts = []
-    for key, value in rule.items():
-        if key == "keep":
-            continue
-        if isinstance(value, list):
-            value = " ".join(map(str, value)) if len(value) <= 4 else f"({len(value):,})"
-        parts.append(f"{key} {value}")
-    return shown("; ".join(parts))
+    if "paths" in rule:
+        paths = rule["paths"]
+        listed = paths["count"] if isinstance(paths, Mapping) else len(paths)
+        parts.append(f"{listed:,} listed")
+    for name, sign in (("include", ""), ("exclude", "not ")):
+        parts += (sign + (pattern if isinstance(pattern, str) else "(not text)") for pattern in rule.get(name, ()))
+    if "sample_percent" in rule:
+        parts.append(f"{rule['sample_percent']}%")
+    for name, text in (("per_dir", "{:,} per directory"), ("limit", "{:,} files"), ("seed", "seed {}")):
+        if name in rule:
+            parts.append(text.format(rule[name]))
+    return shown(", ".join(parts))

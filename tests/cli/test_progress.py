@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import io
 import re
-from collections import deque
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
 import trio
 
-from fsd_cli.progress import ProgressBar, draw, rate_of
+from fsd_cli.progress import ITEM_BYTES, Amount, ProgressBar, Sample, draw, rate_of
 from fsd_cli.text import width
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
-MEGABYTE = 1 << 20
+MEBIBYTE = 1 << 20
 
 
 class Screen(io.TextIOWrapper):
@@ -39,43 +38,57 @@ def uncoloured(line: str) -> str:
 
 
 def test_draw() -> None:
-    line = draw("publish", 61 * MEGABYTE, 100 * MEGABYTE, 13 * MEGABYTE, cells=100)
-    assert uncoloured(line) == (f"publish {'━' * 40}  61%  61.0 MiB of 100.0 MiB  13.0 MiB/s  3.0 s left")
-    plain = draw("publish", 50, 100, 0, cells=60, plain=True)
-    assert plain == "publish ############-------------  50%  50 B of 100 B  0 B/s"
-    assert draw("publish", 50, None, 7, cells=60) == "publish  50 B  7 B/s"
-    assert " 100%  0 B of 0 B" in draw("publish", 0, 0, 0, cells=60)
+    line = draw("read", Amount(61 * MEBIBYTE), Amount(100 * MEBIBYTE), (13 * MEBIBYTE, 13 * MEBIBYTE), cells=100)
+    assert uncoloured(line) == f"read {'━' * 40}  61%  61.0 MiB of 100.0 MiB  13.0 MiB/s  3.0 s left"
+    plain = draw("read", Amount(50), Amount(100), cells=60, plain=True)
+    assert plain == "read ##############--------------  50%  50 B of 100 B  0 B/s"
+    assert draw("read", Amount(50, 3), None, (7, 7), cells=60) == "read  3 files  50 B  7 B/s"
+    assert " 100%  0 B of 0 B" in draw("read", Amount(), Amount(), cells=60)
+
+
+def test_files_count_however_small_they_are() -> None:
+    line = draw("read", Amount(0, 500), Amount(0, 1000), (0, 500 * ITEM_BYTES), cells=80)
+    assert " 50%  0 B of 0 B  0 B/s  1.0 s left" in line
+
+
+amounts = st.builds(Amount, st.integers(0, 10**15), st.integers(0, 10**9))
 
 
 @hypothesis.given(
-    st.integers(0, 10**15), st.none() | st.integers(0, 10**15), st.floats(0, 1e12), st.integers(1, 200), st.booleans()
+    amounts,
+    st.none() | amounts,
+    st.tuples(st.floats(0, 1e12), st.floats(0, 1e12)),
+    st.integers(1, 200),
+    st.booleans(),
 )
 def test_a_line_is_never_wider_than_the_terminal(
-    done: int, total: int | None, rate: float, cells: int, plain: bool
+    done: Amount, total: Amount | None, rate: tuple[float, float], cells: int, plain: bool
 ) -> None:
-    line = uncoloured(draw("publish", done, total, rate, cells=cells, plain=plain))
+    line = uncoloured(draw("read", done, total, rate, cells=cells, plain=plain))
     assert width(line) <= cells
     assert "\n" not in line
 
 
 def test_rate_of() -> None:
-    assert rate_of(deque([(0.0, 0)])) == 0
-    assert rate_of(deque([(1.0, 0), (1.0, 10)])) == 0
-    assert rate_of(deque([(1.0, 0), (3.0, 10)])) == 5
+    first = Sample(1.0, Amount())
+    assert rate_of([]) == (0, 0)
+    assert rate_of([first]) == (0, 0)
+    assert rate_of([first, Sample(1.0, Amount(10))]) == (0, 0)
+    assert rate_of([first, Sample(3.0, Amount(10, 1))]) == (5, 5 + ITEM_BYTES / 2)
 
 
 async def test_what_is_over_within_a_second_draws_nothing() -> None:
     screen = Screen()
-    async with ProgressBar("publish", stream=screen).ticking() as bar:
-        bar.expect(2 * MEGABYTE)
+    async with ProgressBar("read", stream=screen).ticking() as bar:
+        bar.expect(2 * MEBIBYTE)
         await trio.sleep(0.9)
-        bar.advance(2 * MEGABYTE)
+        bar.advance(2 * MEBIBYTE)
     assert screen.sink.getvalue() == b""
 
 
 async def test_it_is_drawn_at_most_ten_times_a_second_and_cleared() -> None:
     screen = Screen()
-    async with ProgressBar("publish", stream=screen, cells=lambda: 80).ticking() as bar:
+    async with ProgressBar("read", stream=screen, cells=lambda: 80).ticking() as bar:
         bar.expect(10_000)
         for _ in range(10_000):
             await trio.sleep(0.0003)
@@ -88,7 +101,7 @@ async def test_it_is_drawn_at_most_ten_times_a_second_and_cleared() -> None:
 
 async def test_a_stall_shows() -> None:
     screen = Screen()
-    async with ProgressBar("publish", stream=screen, cells=lambda: 80).ticking() as bar:
+    async with ProgressBar("read", stream=screen, cells=lambda: 80).ticking() as bar:
         bar.expect(100)
         await trio.sleep(1.5)
         bar.advance(50)
@@ -98,7 +111,7 @@ async def test_a_stall_shows() -> None:
 
 async def test_nothing_is_drawn_where_nobody_looks() -> None:
     screen = Screen(terminal=False)
-    async with ProgressBar("publish", stream=screen).ticking() as bar:
+    async with ProgressBar("read", stream=screen).ticking() as bar:
         bar.expect(100)
         await trio.sleep(5)
         bar.advance(100)
@@ -107,7 +120,7 @@ async def test_nothing_is_drawn_where_nobody_looks() -> None:
 
 async def test_a_terminal_without_unicode_gets_ascii() -> None:
     screen = Screen(encoding="latin-1")
-    async with ProgressBar("publish", stream=screen, cells=lambda: 80).ticking() as bar:
+    async with ProgressBar("read", stream=screen, cells=lambda: 80).ticking() as bar:
         bar.expect(100)
         await trio.sleep(2)
         bar.advance(50)
@@ -118,7 +131,7 @@ async def test_a_terminal_without_unicode_gets_ascii() -> None:
 async def test_an_exception_passes_and_the_line_is_cleared() -> None:
     screen = Screen()
     with pytest.RaisesGroup(ValueError):
-        async with ProgressBar("publish", stream=screen, cells=lambda: 80).ticking() as bar:
+        async with ProgressBar("read", stream=screen, cells=lambda: 80).ticking() as bar:
             bar.expect(100)
             await trio.sleep(2)
             raise ValueError

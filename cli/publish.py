@@ -1,0 +1,153 @@
+"""`fsd commit`: publish a folder."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+import trio
+
+from fsd.config import format_size
+from fsd.publish.publisher import Published, Request, publish
+from fsd.repo.refs import short
+from fsd_cli.completion import complete_repository
+from fsd_cli.context import Invocation, pass_invocation
+from fsd_cli.opening import create_own_store, opened
+from fsd_cli.output import json_option, note, print_json, say
+from fsd_cli.paths import DEFAULT_BRANCH
+from fsd_cli.progress import ProgressBar
+from fsd_cli.text import count, duration
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("repository", metavar="REPO", shell_complete=complete_repository)
+@click.option("-b", "--branch", metavar="BRANCH", default=DEFAULT_BRANCH, show_default=True, help="Commit to BRANCH.")
+@click.option("-m", "--message", metavar="MSG", multiple=True, help="What it is; given again, a further paragraph.")
+@click.option("--tag", metavar="T", help="Tag the commit.")
+@click.option("--author", metavar="NAME", envvar="FSD_AUTHOR", help="Default: $FSD_AUTHOR, or you at this machine.")
+@click.option("--allow-empty", is_flag=True, help="Make a commit although nothing has changed.")
+@json_option
+@pass_invocation
+def commit(
+    invocation: Invocation,
+    directory: Path,
+    repository: str,
+    branch: str,
+    message: tuple[str, ...],
+    tag: str | None,
+    author: str | None,
+    allow_empty: bool,
+    as_json: bool,
+) -> None:
+    """Publish a folder as a new commit.
+
+    DIR is read, never changed. The repository and the branch are made if they are new; so is a store of your own, where
+    no other is named.
+    """
+    request = Request(
+        repository=repository,
+        branch=branch,
+        message="\n\n".join(message),
+        author=_this_user() if author is None else author,
+        tag=tag,
+        allow_empty=allow_empty,
+    )
+    state = invocation.folder("XDG_STATE_HOME", ".local/state") / "fsd"
+
+    async def main() -> tuple[Published, float]:
+        started = trio.current_time()
+        made = await create_own_store(invocation)
+        if made is not None:
+            note(f"made a store of your own at {made}")
+        async with opened(invocation) as repositories, ProgressBar("look").ticking() as bar:
+            published = await publish(repositories, os.fsencode(directory), request, state=state, progress=_Shown(bar))
+        return published, trio.current_time() - started
+
+    published, seconds = trio.run(main)
+    if as_json:
+        print_json(_as_json(request, published, seconds))
+    else:
+        _print(request, directory, published, seconds)
+
+
+class _Shown:
+    """A publisher's progress, as a bar."""
+
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar = bar
+
+    @property
+    def wants_total(self) -> bool:
+        """Counting takes time: only where somebody looks."""
+        return self._bar.enabled
+
+    def phase(self, name: str) -> None:
+        self._bar.relabel(name)
+
+    def expect(self, entries: int, size_bytes: int) -> None:
+        self._bar.expect(size_bytes, items=entries)
+
+    def unchanged(self, entries: int, size_bytes: int) -> None:
+        self._bar.advance(size_bytes, items=entries)
+
+    def read(self, files: int, size_bytes: int) -> None:
+        self._bar.advance(size_bytes, items=files)
+
+    def stored(self, stored_bytes: int) -> None:
+        """Not shown: what is stored is behind what is read, by no more than a queue."""
+
+
+def _this_user() -> str:
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container often runs as a user that nobody entered
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
+
+
+def _print(request: Request, directory: Path, published: Published, seconds: float) -> None:
+    where = f"{request.repository}/{request.branch}"
+    tagged = f", tag {request.tag}" if request.tag else ""
+    totals = published.totals
+    if not published.is_new:
+        say(f"nothing to commit: {where} has {directory} as it is, in {short(published.commit)}{tagged}")
+        return
+    say(f"{short(published.commit)} is {where}{tagged}")
+    say(f"  commit   {published.commit.hex()}")
+    say(f"  content  {count(totals.files, 'file')}, {format_size(totals.bytes)}")
+    unchanged = f"; {published.files_unchanged:,} had not changed" if published.files_unchanged else ""
+    say(
+        f"  read     {count(published.content.files_read, 'file')}, {format_size(published.content.bytes_read)}{unchanged}"
+    )
+    known = f"; {format_size(published.content.known_bytes)} was known" if published.content.known_bytes else ""
+    say(f"  added    {format_size(published.content.stored_bytes)}{known}")
+    for subset in published.subsets:
+        say(f"  subset   {where}+{subset.name}, {count(subset.totals.files, 'file')}")
+    say(f"  time     {duration(seconds)}")
+
+
+def _as_json(request: Request, published: Published, seconds: float) -> dict[str, Any]:
+    return {
+        "repository": request.repository,
+        "branch": request.branch,
+        "tag": request.tag,
+        "commit": published.commit.hex(),
+        "parent": published.parent.hex() if published.parent else None,
+        "new": published.is_new,
+        "files": published.totals.files,
+        "bytes": published.totals.bytes,
+        "read_files": published.content.files_read,
+        "read_bytes": published.content.bytes_read,
+        "known_bytes": published.content.known_bytes,
+        "added_bytes": published.content.stored_bytes,
+        "subsets": [
+            {"name": subset.name, "subset": subset.id.hex(), "files": subset.totals.files}
+            for subset in published.subsets
+        ],
+        "seconds": round(seconds, 3),
+    }
