@@ -54,9 +54,11 @@ class FileRange(NamedTuple):
 class _State:
     """A file of several chunks that is being read."""
 
-    __slots__ = ("has_neighbours", "pieces", "runs")
+    __slots__ = ("content", "has_neighbours", "pieces", "runs")
 
-    def __init__(self, pieces: Pieces, limits: Limits) -> None:
+    def __init__(self, content: bytes, pieces: Pieces, limits: Limits) -> None:
+        self.content = content
+        """By which it is known that the number has not come to mean another file."""
         self.pieces = pieces
         self.runs = Runs(limits)
         self.has_neighbours = pieces.size < limits.own_pack_bytes
@@ -116,12 +118,11 @@ class Reads:
 
     def read_nowait(self, wanted: FileRange) -> Buffer | None:
         """The bytes, or None if that takes `read`."""
-        state = self._states.get(wanted.ino)
+        state = self._state(wanted)
         if state is None:
             if wanted.size > MAX_CHUNK_BYTES:
                 return None
             return self._cache.read_chunk_nowait(wanted.content, wanted.size, wanted.start, wanted.length)
-        self._states.move_to_end(wanted.ino)
         data = self._read_state_nowait(state, wanted)
         if data is not None:
             run = state.runs.note(wanted.start, wanted.end)
@@ -136,7 +137,7 @@ class Reads:
         raise FetchTimeoutError(f"no answer from the store within {seconds:g} s")
 
     async def _read(self, wanted: FileRange) -> Buffer:
-        state = self._states.get(wanted.ino)
+        state = self._state(wanted)
         if state is None and wanted.size <= MAX_CHUNK_BYTES:
             data = await self._cache.read_chunk(wanted.content, wanted.size, wanted.start, wanted.length)
             if data is not None:
@@ -145,7 +146,7 @@ class Reads:
             entry = await self._load_entry(wanted.ino)
             if entry.level == 0 and len(entry.pieces) == 1:
                 return await self._cache.read(entry.chunks(), wanted.start, wanted.length)
-            state = self._keep(wanted.ino, entry)
+            state = self._keep(wanted, entry)
         run = state.runs.note(wanted.start, wanted.end)
         self._read_ahead(state, run, missed=True)
         chunks, skip = await state.pieces.run(wanted.start, wanted.end)
@@ -153,11 +154,22 @@ class Reads:
         widen = state.has_neighbours and wanted.start == 0
         return await self._cache.read(chunks, skip, wanted.length, widen=widen)
 
-    def _keep(self, ino: int, entry: Entry) -> _State:
-        """The state of a file, made unless another reader was faster."""
-        state = self._states.get(ino)
+    def _state(self, wanted: FileRange) -> _State | None:
+        state = self._states.get(wanted.ino)
         if state is None:
-            state = self._states[ino] = _State(Pieces(entry, self._recipes), self._limits)
+            return None
+        if state.content != wanted.content:
+            self.forget(wanted.ino)
+            return None
+        self._states.move_to_end(wanted.ino)
+        return state
+
+    def _keep(self, wanted: FileRange, entry: Entry) -> _State:
+        """The state of a file, made unless another reader was faster."""
+        state = self._state(wanted)
+        if state is None:
+            state = _State(wanted.content, Pieces(entry, self._recipes), self._limits)
+            self._states[wanted.ino] = state
             self._pieces += len(state.pieces)
             while len(self._states) > self._limits.read_states or (
                 self._pieces > self._limits.read_pieces and len(self._states) > 1

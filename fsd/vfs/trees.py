@@ -199,6 +199,15 @@ class Trees:
             raise CorruptDataError(f"page {page.id.hex()} does not have the file at {position} that other pages have")
         return page.entry(position)
 
+    def forget(self, ino: int, count: int) -> bool:
+        """Undo lookups; True if nobody knows the node any more."""
+        if not self.table.forget(ino, count):
+            return False
+        # The number may come to mean something else.
+        self._paths.pop(ino, None)
+        self._listed.pop(ino, None)
+        return True
+
     def seen_path(self, ino: int) -> bytes:
         """The path in its tree where a node was last seen; b'' if its page is not in memory."""
         seen = self.table.seen(ino)

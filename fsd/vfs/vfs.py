@@ -73,6 +73,7 @@ class Vfs:
         self.errors = ErrorLog(clock)
         self.requests: Counter[str] = Counter()
         """Since the start, by kind."""
+        self._waiting_reads = 0
         self._refs = RefCache(repositories, limits, nursery)
         self._top = TopLevel(repositories, self._refs, VirtualFiles(self.status, self.errors), limits, clock)
         self._trees = Trees(repositories, limits)
@@ -178,7 +179,7 @@ class Vfs:
         """The kernel gives lookups back."""
         if ino < FIRST_TREE_INO:
             self._top.nodes.forget(ino, lookups)
-        elif self._trees.table.forget(ino, lookups):
+        elif self._trees.forget(ino, lookups):
             self._reads.forget(ino)
 
     # --- files
@@ -194,12 +195,14 @@ class Vfs:
         wanted = self._file_range(ino, offset, size)
         if not isinstance(wanted, FileRange):
             return wanted
-        self.requests["slow read"] += 1
+        self._waiting_reads += 1
         try:
             return await self._reads.read(wanted)
         except FsdError as error:
             self._record(error, ino)
             raise
+        finally:
+            self._waiting_reads -= 1
 
     def _file_range(self, ino: int, offset: int, size: int) -> FileRange | Buffer:
         """What is to be read, or the bytes themselves where there is nothing to it."""
@@ -279,6 +282,7 @@ class Vfs:
             },
             "open_trees": len(self._trees),
             "files_being_read": len(self._reads),
+            "waiting_reads": self._waiting_reads,
             "requests": dict(self.requests),
             "errors": self.errors.total,
         }

@@ -22,7 +22,7 @@ from fsd.format.recipe import encode_recipe
 from fsd.ids import content_id, new_pack_id
 from fsd.limits import DEFAULT_LIMITS, Limits
 from fsd.repo.builder import build_tree
-from fsd.repo.objects import ObjectWriter
+from fsd.repo.objects import ObjectWriter, StoreLoader
 from fsd.repo.packs import PackReader
 from fsd.repo.repository import Repositories, init_store, open_repositories
 from fsd.stores.memory import MemoryStore
@@ -61,7 +61,7 @@ class Builder:
     """Writes commits into a store."""
 
     def __init__(self, repositories: Repositories) -> None:
-        self._repositories = repositories
+        self.repositories = repositories
         self._store = repositories.store
         self._writer = ObjectWriter(self._store)
         self.packs: list[bytes] = []
@@ -83,7 +83,7 @@ class Builder:
         built = await build_tree(self._writer, batches(tree))
         commit = Commit(repository, built.id, built.totals, time_us, message=message)
         commit_id = await self._writer.write(ObjectKind.COMMIT, encode_commit(commit, built.root))
-        refs = self._repositories.refs
+        refs = self.repositories.refs
         if branch is not None:
             before = await refs.read(repository, branch)
             expected = before.ref.target if before else None
@@ -229,23 +229,20 @@ class World:
         return asked
 
 
-@asynccontextmanager
-async def opened(directory: Path, limits: Limits = LIMITS, **options: Any) -> AsyncIterator[World]:
-    """A new store with a vfs over it, which asks through `World.store`; the builder does not."""
-    inner = MemoryStore()
-    await init_store(inner)
-    builder = Builder(await open_repositories(inner))
-    async with reopened(FaultyStore(inner), builder, directory, limits, **options) as world:
-        yield world
+async def new_store() -> Builder:
+    """An empty store in memory."""
+    store = MemoryStore()
+    await init_store(store)
+    return Builder(await open_repositories(store))
 
 
 @asynccontextmanager
-async def reopened(
-    store: FaultyStore, builder: Builder, directory: Path, limits: Limits = LIMITS, **options: Any
-) -> AsyncIterator[World]:
-    """Another vfs over a store."""
+async def opened(builder: Builder, directory: Path, limits: Limits = LIMITS, **options: Any) -> AsyncIterator[World]:
+    """A vfs over the builder's store, with a cache in `directory`, that has just been opened."""
+    store = FaultyStore(builder.repositories.store)
     async with Cache.open(directory, PackReader(store), limits) as cache:
-        repositories = await open_repositories(store, limits)
+        loader = cache.loader(StoreLoader(store))
+        repositories = await open_repositories(store, limits, loader=loader)
         async with Vfs.open(repositories, cache, limits, **options) as vfs:
             yield World(store, builder, repositories, cache, vfs)
 
