@@ -83,7 +83,7 @@ def mount(
 
 
 @click.command()
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=Path)  # not click.Path, which asks the mount: its daemon may hang
 @click.option("--lazy", is_flag=True, help="Take the mount away even while it is in use; who is there may finish.")
 @pass_invocation
 def umount(invocation: Invocation, mountpoint: Path, lazy: bool) -> None:
@@ -92,7 +92,7 @@ def umount(invocation: Invocation, mountpoint: Path, lazy: bool) -> None:
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.argument("path", type=Path, required=False)
 @json_option
 def status(path: Path | None, as_json: bool) -> None:
     """Show mounts and their caches: all of them, or the one that PATH is in."""

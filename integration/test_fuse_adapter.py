@@ -20,11 +20,9 @@ from fsd.fuse import interpose
 from fsd.fuse.interpose import State
 from integration.conftest import FakeMount, FakeMounts
 from integration.fake_tree import BIG_BYTES, PATTERN, STALLED_FILES
-
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+from integration.users import NOBODY, NOBODY_ID, let_nobody_mount_below, needs_root
 
 needs_extension = pytest.mark.skipif(not interpose.available(), reason=interpose.unavailable_reason() or "available")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
 
 
 @pytest.fixture(params=[pytest.param(True, marks=needs_extension, id="no-open"), pytest.param(False, id="ordinary")])
@@ -357,6 +355,7 @@ def test_a_stalled_read_does_not_keep_the_daemon(fake_mount: FakeMounts) -> None
 
 def test_a_killed_daemon_leaves_a_stale_mount_that_is_cleared(fake_mount: FakeMounts) -> None:
     first = fake_mount()
+    assert first.path.stat().st_ino == 1  # the kernel knows the top, and goes on knowing it
     first.process.kill()
     first.process.wait(10)
     with pytest.raises(OSError, match="Transport endpoint is not connected"):
@@ -389,13 +388,10 @@ def users_folder(tmp_path: Path) -> Path:
     """A mountpoint of `nobody`'s, reachable for them."""
     if os.geteuid() != 0:
         pytest.skip("takes root to become somebody else")
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == 0 and folder != Path("/tmp") and Path("/tmp") in folder.parents:
-            folder.chmod(folder.stat().st_mode | 0o011)
-    lifecycle.FUSE_DEVICE.chmod(0o666)  # as udev does where it runs
+    let_nobody_mount_below(tmp_path)
     path = tmp_path / "nobody"
     path.mkdir()
-    os.chown(path, 65534, 65534)
+    os.chown(path, NOBODY_ID, NOBODY_ID)
     return path
 
 

@@ -124,7 +124,8 @@ def is_stale(path: str | os.PathLike[str]) -> bool:
     if mount is None or not mount.type.startswith("fuse"):
         return False
     try:
-        within(2.0, lambda: os.stat(mount.mountpoint))
+        # Not stat: the kernel can answer that from its cache long after the daemon is gone.
+        within(STATUS_TIMEOUT_S, lambda: os.statvfs(mount.mountpoint))
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     except TimeoutError:
