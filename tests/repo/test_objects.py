@@ -1,0 +1,200 @@
+"""Objects in memory: verified, fetched once, bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+import trio
+import trio.testing
+
+from fsd.errors import CorruptDataError, StoreUnreachableError
+from fsd.format.keys import ObjectKind, object_key
+from fsd.format.page import encode_page
+from fsd.ids import content_id
+from fsd.limits import DEFAULT_LIMITS
+from fsd.repo.objects import MissingObjectError, Objects, ObjectWriter, StoreLoader
+from fsd.stores.memory import MemoryStore
+from tests.faulty import Fail, FaultyStore, FlipBit, Lengthen, Stall, Truncate
+from tests.format.samples import sample_entries, sample_moves, sample_objects
+from tests.repo.trees import file
+
+
+async def write_sample(store: MemoryStore, name: str) -> tuple[ObjectKind, bytes]:
+    kind, logical, placement = sample_objects()[name]
+    return kind, await ObjectWriter(store).write(kind, logical, placement)
+
+
+def reader(objects: Objects, kind: ObjectKind) -> Callable[[bytes], Awaitable[object]]:
+    return {
+        ObjectKind.PAGE: objects.page,
+        ObjectKind.INDEX: objects.index,
+        ObjectKind.RECIPE: objects.recipe,
+        ObjectKind.COMMIT: objects.commit,
+        ObjectKind.SEGMENT: objects.segment,
+    }[kind]
+
+
+@pytest.mark.parametrize("name", sample_objects())
+async def test_each_kind_is_read_from_the_store_once(name: str) -> None:
+    memory = MemoryStore()
+    kind, object_id = await write_sample(memory, name)
+    store = FaultyStore(memory)
+    objects = Objects(StoreLoader(store), DEFAULT_LIMITS)
+    first = await reader(objects, kind)(object_id)
+    second = await reader(objects, kind)(object_id)
+    if kind is ObjectKind.SEGMENT:
+        assert first == second == sample_moves(3)
+    else:
+        assert first is second
+        assert [call.operation for call in store.calls] == ["get"]
+
+
+@pytest.mark.parametrize("damage", [FlipBit(0.1), FlipBit(0.9), Truncate(5), Lengthen(1)], ids=repr)
+@pytest.mark.parametrize("name", sample_objects())
+async def test_a_bad_object_is_fetched_again(name: str, damage: FlipBit | Truncate | Lengthen) -> None:
+    memory = MemoryStore()
+    kind, object_id = await write_sample(memory, name)
+    store = FaultyStore(memory)
+    store.inject("get", object_key(kind, object_id), damage, times=1)
+    await reader(Objects(StoreLoader(store), DEFAULT_LIMITS), kind)(object_id)
+    store.assert_all_exercised()
+
+
+@pytest.mark.parametrize("name", sample_objects())
+async def test_an_object_that_stays_bad_is_named(name: str) -> None:
+    memory = MemoryStore()
+    kind, object_id = await write_sample(memory, name)
+    store = FaultyStore(memory)
+    store.inject("get", object_key(kind, object_id), FlipBit(0.9), times=2)
+    objects = Objects(StoreLoader(store), DEFAULT_LIMITS)
+    with pytest.raises(CorruptDataError, match=f"{kind.name.lower()} {object_id.hex()}"):
+        await reader(objects, kind)(object_id)
+    store.assert_all_exercised()
+    await reader(objects, kind)(object_id)
+
+
+class ForgetfulLoader:
+    """A cache that holds bad bytes until it is told to forget them."""
+
+    def __init__(self, inner: StoreLoader) -> None:
+        self.inner = inner
+        self.forgotten: set[tuple[ObjectKind, bytes]] = set()
+
+    async def load(self, kind: ObjectKind, object_id: bytes) -> bytes:
+        stored = await self.inner.load(kind, object_id)
+        return stored if (kind, object_id) in self.forgotten else stored[:-1]
+
+    async def forget(self, kind: ObjectKind, object_id: bytes) -> None:
+        self.forgotten.add((kind, object_id))
+
+
+async def test_the_loaders_cache_is_passed_by_after_bad_bytes() -> None:
+    store = MemoryStore()
+    _, page = await write_sample(store, "page")
+    objects = Objects(ForgetfulLoader(StoreLoader(store)), DEFAULT_LIMITS)
+    assert [*(await objects.page(page)).entries()] == sample_entries()
+
+
+@pytest.mark.parametrize("name", sample_objects())
+async def test_an_object_that_is_gone_is_corruption(name: str) -> None:
+    kind, logical, _ = sample_objects()[name]
+    objects = Objects(StoreLoader(MemoryStore()), DEFAULT_LIMITS, where="memory:")
+    with pytest.raises(MissingObjectError, match="is missing from memory:") as caught:
+        await reader(objects, kind)(content_id(logical))
+    assert caught.value.exit_code == 6
+
+
+async def test_many_tasks_share_one_load() -> None:
+    memory = MemoryStore()
+    _, page = await write_sample(memory, "page")
+    store = FaultyStore(memory)
+    objects = Objects(StoreLoader(store), DEFAULT_LIMITS)
+    found = []
+
+    async def read() -> None:
+        found.append(await objects.page(page))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(read)
+    assert len(store.calls) == 1
+    assert len(found) == 50
+    assert all(other is found[0] for other in found)
+
+
+async def test_who_waits_takes_over_from_who_is_cancelled() -> None:
+    memory = MemoryStore()
+    _, page = await write_sample(memory, "page")
+    store = FaultyStore(memory)
+    stall = store.inject("get", "pages/*", Stall(), times=1)
+    objects = Objects(StoreLoader(store), DEFAULT_LIMITS)
+    leader = trio.CancelScope()
+    found = []
+
+    async def lead() -> None:
+        with leader:
+            await objects.page(page)
+
+    async def follow() -> None:
+        found.append(await objects.page(page))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lead)
+        await stall.wait_met()
+        for _ in range(3):
+            nursery.start_soon(follow)
+        await trio.testing.wait_all_tasks_blocked()
+        leader.cancel()
+    assert leader.cancelled_caught
+    assert len(found) == 3
+    assert len(store.calls) == 2
+
+
+async def test_an_error_is_shared_by_those_who_wait_and_then_forgotten() -> None:
+    memory = MemoryStore()
+    _, page = await write_sample(memory, "page")
+    store = FaultyStore(memory)
+    store.inject("get", "pages/*", Fail(StoreUnreachableError("no network")), times=1)
+    objects = Objects(StoreLoader(store), DEFAULT_LIMITS)
+    errors = []
+
+    async def read() -> None:
+        try:
+            await objects.page(page)
+        except StoreUnreachableError as error:
+            errors.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(read)
+    assert len(errors) == 5
+    assert len(store.calls) == 1
+    await objects.page(page)
+
+
+async def test_memory_is_bounded_and_the_least_used_go_first() -> None:
+    store = FaultyStore(MemoryStore())
+    writer = ObjectWriter(store)
+    pages = [await writer.write(ObjectKind.PAGE, *encode_page([file(b"%d" % number)])) for number in range(20)]
+    one = (await Objects(StoreLoader(store), DEFAULT_LIMITS).page(pages[0])).memory_bytes
+    objects = Objects(StoreLoader(store), replace(DEFAULT_LIMITS, page_memory_bytes=10 * one + one // 2))
+    for page in pages[:10]:
+        await objects.page(page)
+    assert all(objects.page_nowait(page) for page in pages[:10])
+    objects.page_nowait(pages[0])
+    for page in pages[10:15]:
+        await objects.page(page)
+    assert [number for number in range(20) if objects.page_nowait(pages[number])] == [0, *range(6, 15)]
+
+
+async def test_writing_is_idempotent_and_the_first_placements_stay() -> None:
+    store = MemoryStore()
+    writer = ObjectWriter(store)
+    entry = file(b"a", b"data")
+    elsewhere = entry._replace(placements=(entry.placements[0]._replace(pack=b"q" * 16),))
+    first = await writer.write(ObjectKind.PAGE, *encode_page([entry]))
+    second = await writer.write(ObjectKind.PAGE, *encode_page([elsewhere]))
+    assert first == second
+    assert (await Objects(StoreLoader(store), DEFAULT_LIMITS).page(first)).entry(0) == entry
