@@ -21,7 +21,8 @@ async def gather(
     The first FsdError cancels the rest and is raised as it is, not in a group; anything else is a mistake in fsd and
     comes out of the nursery as such.
     """
-    waiting = enumerate(arguments)
+    listed = list(arguments)
+    waiting = enumerate(listed)
     results: dict[int, Result] = {}
     errors: list[FsdError] = []
 
@@ -35,8 +36,8 @@ async def gather(
                 return
 
     async with trio.open_nursery() as nursery:
-        for _ in range(tasks):
+        for _ in range(min(tasks, len(listed))):
             nursery.start_soon(work)
     if errors:
         raise errors[0]
-    return [results[position] for position in range(len(results))]
+    return [results[position] for position in range(len(listed))]

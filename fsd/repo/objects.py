@@ -70,8 +70,8 @@ def _decode_page(object_id: bytes, stored: bytes) -> tuple[Page, int]:
 
 def _decode_index(object_id: bytes, stored: bytes) -> tuple[Index, int]:
     logical, _ = unseal(ObjectKind.INDEX, object_id, stored)
-    # Keys, ids and totals are objects of their own: about three times the bytes they are made of.
-    return Index(logical), 3 * len(logical)
+    index = Index(logical)
+    return index, index.memory_bytes
 
 
 def _decode_recipe(object_id: bytes, stored: bytes) -> tuple[Recipe, int]:
@@ -81,22 +81,24 @@ def _decode_recipe(object_id: bytes, stored: bytes) -> tuple[Recipe, int]:
 
 def _decode_commit(object_id: bytes, stored: bytes) -> tuple[CommitObject, int]:
     logical, _ = unseal(ObjectKind.COMMIT, object_id, stored)
-    return parse_commit(logical), 1
+    commit, root = parse_commit(logical)
+    # The header may be as long as its author likes.
+    return (commit, root), root.memory_bytes + len(logical)
 
 
 def _decode_segment(object_id: bytes, stored: bytes) -> tuple[tuple[Move, ...], int]:
     logical, _ = unseal(ObjectKind.SEGMENT, object_id, stored)
-    return parse_segment(logical), 1
+    return parse_segment(logical), len(logical)
 
 
 Value = TypeVar("Value")
 
 _Decode = Callable[[bytes, bytes], tuple[Value, int]]
-"""From an id and the stored bytes to the value and its weight: bytes, but 1 for a commit."""
+"""From an id and the stored bytes to the value and about the bytes that it occupies."""
 
 
 class _Kept(Generic[Value]):
-    """Decoded objects of one kind by id, least recently used out first. `capacity` and weights share a unit."""
+    """Decoded objects of one kind by id, up to `capacity` bytes; the least recently used goes first."""
 
     def __init__(self, kind: ObjectKind, decode: _Decode[Value], capacity: int) -> None:
         self.kind = kind
@@ -140,11 +142,11 @@ class Objects:
         self._loader = loader
         self._where = where
         self._pages = _Kept(ObjectKind.PAGE, _decode_page, limits.page_memory_bytes)
-        # Indexes and recipes are few beside pages, yet each can hold a megabyte: a share of their own keeps a scan
-        # over pages from throwing out the index that leads to them.
+        # The others are few beside pages, yet each can hold a megabyte: a share of their own keeps a scan over pages
+        # from throwing out what leads to them.
         self._indexes = _Kept(ObjectKind.INDEX, _decode_index, limits.page_memory_bytes // 4)
         self._recipes = _Kept(ObjectKind.RECIPE, _decode_recipe, limits.page_memory_bytes // 4)
-        self._commits = _Kept(ObjectKind.COMMIT, _decode_commit, limits.open_trees)
+        self._commits = _Kept(ObjectKind.COMMIT, _decode_commit, limits.page_memory_bytes // 4)
 
     def page_nowait(self, page: bytes) -> Page | None:
         """The page, if it is in memory."""
@@ -236,7 +238,11 @@ class Objects:
 
 
 class ObjectWriter:
-    """Puts objects into a store: sealed, under their own name, once."""
+    """Puts objects into a store: sealed, under their own name, once.
+
+    All of them come through here, so that this is where a writer will look whether an object that it meets is condemned
+    by gc, and overwrite it if so.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fsd.clock import Clock
-from fsd.errors import ConflictError
+from fsd.errors import ConflictError, UsageError
 from fsd.format.keys import (
     REFS,
     ObjectKind,
@@ -260,9 +260,13 @@ class Refs:
             segment = await self._writer.write(ObjectKind.SEGMENT, encode_segment(overflow))
             ref = ref.with_segment(segment, overflow)
         try:
-            await self._store.compare_and_swap(
-                ref_key(repository, name), encode_ref(ref), stored.version if stored else None
-            )
+            data = encode_ref(ref)
+        except ValueError as error:
+            raise UsageError(
+                f"{name!r} of {repository!r} cannot hold that: {error}", hint="use another name"
+            ) from error
+        try:
+            await self._store.compare_and_swap(ref_key(repository, name), data, stored.version if stored else None)
         except VersionMismatchError:
             return False
         return True
