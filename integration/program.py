@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,15 @@ def status(mountpoint: Path) -> dict[str, Any]:
     """What the daemon of a mount says of itself."""
     answer: dict[str, Any] = json.loads((mountpoint / ".fsd" / "status").read_text())
     return answer
+
+
+APPEARS_WITHIN_S = 5.0
+
+
+def appear(path: Path) -> Path:
+    """Wait until a path is there, as long as a mount may take to show what was just published."""
+    deadline = time.monotonic() + APPEARS_WITHIN_S
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear within {APPEARS_WITHIN_S:g} s"
+        time.sleep(0.05)
+    return path
