@@ -50,7 +50,10 @@ MAGIC = ObjectKind.PAGE.value
 
 _COUNTS = struct.Struct("<6I")
 _KIND_BITS = 0b11
-_EXECUTABLE = 0b100
+EXECUTABLE = 0b100
+"""Beside the kind, in what `Page.rows` says of an executable file."""
+
+_WITHOUT_LEVEL = bytes(flags & 0b111 for flags in range(256))
 _LEVEL_SHIFT = 3
 
 HEADER_BYTES = len(MAGIC) + _COUNTS.size
@@ -333,11 +336,32 @@ class Page:
 
     def executable(self, position: int) -> bool:
         """Whether the file is executable."""
-        return bool(self._flags[position] & _EXECUTABLE)
+        return bool(self._flags[position] & EXECUTABLE)
 
     def size(self, position: int) -> int:
         """Bytes of the file, or of the symlink's target."""
         return self._sizes[position]
+
+    def rows(self, start: int, end: int) -> Iterator[tuple[bytes, int, int, bytes]]:
+        """Name, kind (plus EXECUTABLE for such a file), size and content of the entries from `start` to before `end`.
+
+        What a listing shows, at a fraction of what it costs to ask for each by itself.
+        """
+        take, names_at = self._logical.__getitem__, self._names_at
+        name_ends = self._name_ends[start:end]
+        first = self._name_ends[start - 1] if start else 0
+        name_stops = array("I", map(names_at.__add__, name_ends))
+        name_starts = chain((names_at + first,), name_stops)
+        contents_at, contents_end = self._contents_at + ID_BYTES * start, self._contents_at + ID_BYTES * end
+        content_starts = range(contents_at, contents_end, ID_BYTES)
+        content_stops = range(contents_at + ID_BYTES, contents_end + ID_BYTES, ID_BYTES)
+        return zip(
+            map(take, map(slice, name_starts, name_stops)),
+            self._flags[start:end].translate(_WITHOUT_LEVEL),
+            self._sizes[start:end],
+            map(take, map(slice, content_starts, content_stops)),
+            strict=False,
+        )
 
     def content(self, position: int) -> bytes:
         """BLAKE3-256 of the whole content; NO_ID for a directory."""
@@ -401,7 +425,7 @@ class Page:
             self.content(position),
             self.name(position),
         )
-        kind, level, executable = _KINDS[flags & _KIND_BITS], flags >> _LEVEL_SHIFT, bool(flags & _EXECUTABLE)
+        kind, level, executable = _KINDS[flags & _KIND_BITS], flags >> _LEVEL_SHIFT, bool(flags & EXECUTABLE)
         number = self._piece_counts[position]
         if number == 1 and level == 0:
             pieces: tuple[Piece, ...] = (Piece(content, size),)

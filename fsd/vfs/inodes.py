@@ -45,6 +45,8 @@ _POSITION_MASK = (1 << _POSITION_BITS) - 1
 _MAX_SMALL_ROWS = 0xFFFF
 """The most rows that slots of two bytes can name."""
 
+_from_bytes = int.from_bytes
+
 T = TypeVar("T", bound=Hashable)
 
 
@@ -243,7 +245,7 @@ class InodeTable:
 
         `value` is the size of a file or symlink, and the number of the tree of a directory; `page` is a number too.
         """
-        ino = int.from_bytes(key[:8], "little") >> 3 & self._mask | FIRST_TREE_INO | flavour
+        ino = _from_bytes(key[:8], "little") >> 3 & self._mask | FIRST_TREE_INO | flavour
         if self._moved:
             ino = self._moved.get((key, flavour), ino)
         seen = page << _POSITION_BITS | position

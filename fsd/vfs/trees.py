@@ -11,10 +11,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import compress
 from typing import NamedTuple
 
 from fsd.errors import CorruptDataError
 from fsd.format.model import Entry, Kind
+from fsd.format.page import EXECUTABLE as EXECUTABLE_BIT
 from fsd.format.page import Page
 from fsd.ids import content_id
 from fsd.limits import Limits
@@ -44,7 +46,13 @@ MAX_PATHS = 4096
 MAX_LISTINGS = 16
 """Listings under way that are remembered; the others find their page again."""
 
-_FLAVOURS = {Kind.FILE: FILE, Kind.SYMLINK: SYMLINK, Kind.DIRECTORY: DIRECTORY}
+_FLAVOURS: dict[int, int] = {
+    Kind.FILE: FILE,
+    Kind.FILE | EXECUTABLE_BIT: EXECUTABLE,
+    Kind.SYMLINK: SYMLINK,
+    Kind.DIRECTORY: DIRECTORY,
+}
+"""By kind, with the executable bit."""
 
 
 class Directory(NamedTuple):
@@ -143,19 +151,22 @@ class Trees:
         return self._entries(directory, listed)
 
     def _entries(self, directory: Directory, listed: Listed) -> Iterator[tuple[bytes, int, int, int, int, int]]:
-        page, following = listed.page, listed.first + 1
+        page, positions, following = listed.page, listed.positions, listed.first + 1
+        rows = page.rows(positions[0], positions[-1] + 1)
+        if not isinstance(positions, range):
+            shown = set(positions)
+            rows = compress(rows, map(shown.__contains__, range(positions[0], positions[-1] + 1)))
         table, digest = self.table, directory.version.digest
-        remember, name_at, size_at, content_at = table.remember, page.name, page.size, page.content
+        remember = table.remember
         inside = directory.path + b"/" if directory.path else b""
         tree_number = table.trees.hold(directory.version)
         page_number = table.pages.hold(page.id)
         try:
-            for position in listed.positions:
-                name, size, flavour = name_at(position), size_at(position), _flavour(page, position)
+            for position, (name, kind, size, key) in zip(positions, rows, strict=False):
+                flavour = _FLAVOURS[kind]
+                value = size
                 if flavour == DIRECTORY:
                     key, value = content_id(digest + inside + name), tree_number
-                else:
-                    key, value = content_at(position), size
                 ino = remember(key, flavour, value, page_number, position)
                 yield name, ino, MODES[flavour], size, FILE_MTIME_NS, following + position
         finally:
@@ -230,9 +241,7 @@ class Trees:
 
 
 def _flavour(page: Page, position: int) -> int:
-    if page.executable(position):
-        return EXECUTABLE
-    return _FLAVOURS[page.kind(position)]  # type: ignore[index]  # a Kind is an int, and hashes like it
+    return EXECUTABLE if page.executable(position) else _FLAVOURS[page.kind(position)]
 
 
 def _resolved(version: Version, rule: Rule) -> Resolved:
