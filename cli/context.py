@@ -60,12 +60,15 @@ class Invocation:
     @property
     def named_store(self) -> str | None:
         """The store that --store, FSD_STORE or the configuration names, in this order."""
-        return self.store or self.environment.get(STORE_VARIABLE) or self.settings.store
+        if self.store is not None:
+            return self.store
+        return self.environment.get(STORE_VARIABLE) or self.settings.store
 
     @property
     def store_url(self) -> str:
         """The store that is meant: the named one, or else the user's own."""
-        return self.named_store or os.fspath(self.default_store)
+        named = self.named_store
+        return os.fspath(self.default_store) if named is None else named
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -87,14 +87,15 @@ async def _list_repositories(repositories: Repositories, *, as_json: bool) -> No
     async def load(name: str) -> tuple[dict[str, StoredRef], Commit | None]:
         refs = await repositories.refs.read_all(name)
         main = refs.get(DEFAULT_BRANCH)
-        return refs, await repositories.commit(main.ref.target) if main else None
+        is_branch = main is not None and main.ref.kind is RefKind.BRANCH
+        return refs, await repositories.commit(main.ref.target) if main and is_branch else None
 
     loaded = await gather(load, names, tasks=repositories.limits.fetch_requests)
-    rows = [_repository_json(name, refs, commit) for name, (refs, commit) in zip(names, loaded, strict=True)]
+    rows = [(name, refs, commit) for name, (refs, commit) in zip(names, loaded, strict=True)]
     if as_json:
-        print_json(rows)
+        print_json([_repository_json(*row) for row in rows])
     elif rows:
-        print_table(_REPOSITORY_COLUMNS, [_repository_cells(row) for row in rows])
+        print_table(_REPOSITORY_COLUMNS, [_repository_cells(*row) for row in rows])
     else:
         note(f"{repositories.store.url} has no repositories yet; 'fsd commit DIR REPO' makes one")
 
@@ -109,7 +110,6 @@ def _repository_json(name: str, refs: dict[str, StoredRef], commit: Commit | Non
             "files": commit.totals.files,
             "bytes": commit.totals.bytes,
             "time": json_time(move.time_us),
-            "time_us": move.time_us,
         }
     return {
         "repository": name,
@@ -120,19 +120,19 @@ def _repository_json(name: str, refs: dict[str, StoredRef], commit: Commit | Non
     }
 
 
-def _repository_cells(row: dict[str, Any]) -> list[str]:
-    counts = [str(row[kind]) for kind in ("branches", "tags", "subsets")]
-    main = row["main"]
-    if main is None:
-        return [row["repository"], *counts, "-", "", "", ""]
-    commit = short(bytes.fromhex(main["commit"]))
+def _repository_cells(name: str, refs: dict[str, StoredRef], commit: Commit | None) -> list[str]:
+    kinds = [stored.ref.kind for stored in refs.values()]
+    counts = [str(kinds.count(kind)) for kind in (RefKind.BRANCH, RefKind.TAG, RefKind.SUBSET)]
+    if commit is None:
+        return [name, *counts, "-", "", "", ""]
+    move, totals = refs[DEFAULT_BRANCH].ref.moves[-1], commit.totals
     return [
-        row["repository"],
+        name,
         *counts,
-        commit,
-        f"{main['files']:,}",
-        format_size(main["bytes"]),
-        local_time(main["time_us"]),
+        short(move.commit),
+        f"{totals.files:,}",
+        format_size(totals.bytes),
+        local_time(move.time_us),
     ]
 
 

@@ -20,6 +20,9 @@ from fsd_cli.context import Invocation
 
 Result = TypeVar("Result")
 
+_OF_NOBODY = {".tmp", ".lock", "lost+found"}
+"""What may lie where a store is to be made: left by another try, or made with the file system."""
+
 
 def run_on_store(invocation: Invocation, work: Callable[[Repositories], Awaitable[Result]]) -> Result:
     """Open the store that the invocation means, do the work, close the store."""
@@ -87,6 +90,6 @@ async def create_own_store(invocation: Invocation) -> Path | None:
 def _make_folder(folder: Path) -> None:
     """The folder for a store. What the store itself would not see, such as `My files`, is in the way as well."""
     create_local_root(folder)
-    strangers = [name for name in os.listdir(folder) if name != STORE_MARKER and not name.startswith(".")]
-    if strangers and STORE_MARKER not in os.listdir(folder):
+    names = set(os.listdir(folder))
+    if STORE_MARKER not in names and names - _OF_NOBODY:
         raise ConflictError(f"{folder} is not empty", hint="make the store in a folder of its own")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import aclosing
 from typing import NamedTuple
 
 from fsd.errors import NotFoundError, UsageError, near_misses
@@ -76,9 +75,8 @@ async def _no_such_path(tree: TreeView, place: Place, directory: bytes, name: by
 
 async def _first_names(tree: TreeView, directory: bytes) -> Iterable[str]:
     names: list[str] = []
-    async with aclosing(tree.list(directory)) as listing:  # type: ignore[type-var]
-        async for listed in listing:
-            names += (text_of(listed.page.name(position)) for position in listed.positions)
-            if len(names) >= _SEARCHED_NAMES:
-                break
+    async for listed in tree.list(directory):
+        names += (text_of(listed.page.name(position)) for position in listed.positions)
+        if len(names) >= _SEARCHED_NAMES:
+            break
     return names

@@ -117,15 +117,14 @@ def _print(request: Request, directory: Path, published: Published, seconds: flo
     if not published.is_new:
         say(f"nothing to commit: {where} has {directory} as it is, in {short(published.commit)}{tagged}")
         return
+    content = published.content
+    unchanged = f"; {published.files_unchanged:,} had not changed" if published.files_unchanged else ""
+    known = f"; {format_size(content.known_bytes)} was known" if content.known_bytes else ""
     say(f"{short(published.commit)} is {where}{tagged}")
     say(f"  commit   {published.commit.hex()}")
     say(f"  content  {count(totals.files, 'file')}, {format_size(totals.bytes)}")
-    unchanged = f"; {published.files_unchanged:,} had not changed" if published.files_unchanged else ""
-    say(
-        f"  read     {count(published.content.files_read, 'file')}, {format_size(published.content.bytes_read)}{unchanged}"
-    )
-    known = f"; {format_size(published.content.known_bytes)} was known" if published.content.known_bytes else ""
-    say(f"  added    {format_size(published.content.stored_bytes)}{known}")
+    say(f"  read     {count(content.files_read, 'file')}, {format_size(content.bytes_read)}{unchanged}")
+    say(f"  added    {format_size(content.stored_bytes)}{known}")
     for subset in published.subsets:
         say(f"  subset   {where}+{subset.name}, {count(subset.totals.files, 'file')}")
     say(f"  time     {duration(seconds)}")

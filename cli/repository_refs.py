@@ -93,7 +93,7 @@ def ref_json(row: NamedCommit) -> dict[str, Any]:
         "files": row.commit.totals.files,
         "bytes": row.commit.totals.bytes,
         "time": json_time(row.move.time_us),
-        "summary": row.move.summary,
+        "summary": row.commit.summary,
     }
 
 
@@ -105,7 +105,7 @@ def _cells(row: NamedCommit) -> Sequence[str]:
         f"{row.commit.totals.files:,}",
         format_size(row.commit.totals.bytes),
         local_time(row.move.time_us),
-        shown(row.move.summary),
+        shown(row.commit.summary) if row.move.source is None else f"of {short(row.move.source)}",
     )
 
 

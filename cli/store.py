@@ -21,7 +21,7 @@ def init(invocation: Invocation, store: str | None, keep: tuple[str, ...], as_js
     STORE is a folder that is empty or not there yet, or a URL. Without it, the store that --store, FSD_STORE or the
     configuration names, or a store of your own.
     """
-    url = store or invocation.store_url
+    url = invocation.store_url if store is None else store
     made = trio.run(create_store, invocation, url, keep)
     if as_json:
         print_json({"store": made.url, "id": made.marker.id})

@@ -181,7 +181,9 @@ def read_paths(data: bytes) -> tuple[bytes, ...]:
 async def _load(repositories: Repositories, repository: str) -> list[dict[str, Any]]:
     """A row for each subset and each commit that it was taken from, the last first."""
     refs = await read_refs(repositories, repository)
-    names_of = {stored.ref.target: name for name, stored in refs.items() if stored.ref.kind is not RefKind.SUBSET}
+    names_of: dict[bytes, str] = {}
+    for kind in (RefKind.BRANCH, RefKind.TAG):  # a tag says more: it stays
+        names_of |= {stored.ref.target: name for name, stored in refs.items() if stored.ref.kind is kind}
     wanted: list[tuple[str, Move, list[str]]] = []
     for name, stored in refs.items():
         if stored.ref.kind is RefKind.SUBSET:
