@@ -135,19 +135,20 @@ class Trees:
         `ino` is the directory's: the kernel asks for a page in several pieces, and the page is kept for it.
         """
         listed = self._listed.get(ino)
-        if listed is None or not listed.first + listed.positions[0] <= start <= listed.first + listed.positions[-1]:
-            tree = await self.tree(directory.version)
-            listed = await anext(aiter(tree.list(directory.path, start)), None)
-            if listed is None:
-                self._listed.pop(ino, None)
-                return iter(())
-            self._listed[ino] = listed
-            if len(self._listed) > MAX_LISTINGS:
-                self._listed.popitem(last=False)
-        else:
-            positions = listed.positions
-            listed = listed._replace(positions=positions[bisect_left(positions, start - listed.first) :])
+        if listed is not None and start >= listed.first + listed.positions[0]:
+            positions = listed.positions[bisect_left(listed.positions, start - listed.first) :]
+            if positions:
+                return self._entries(directory, listed._replace(positions=positions))
+            if listed.page.directory_range(directory.path)[1] < len(listed.page):
+                return iter(())  # the directory ends in this page
+        tree = await self.tree(directory.version)
+        listed = await anext(aiter(tree.list(directory.path, start)), None)
+        if listed is None:
+            return iter(())
+        self._listed[ino] = listed
         self._listed.move_to_end(ino)
+        if len(self._listed) > MAX_LISTINGS:
+            self._listed.popitem(last=False)
         return self._entries(directory, listed)
 
     def _entries(self, directory: Directory, listed: Listed) -> Iterator[tuple[bytes, int, int, int, int, int]]:
