@@ -55,9 +55,9 @@ class Batch:
     changes: list[Found | Removal] = field(default_factory=list)
     bytes: int = 0
     """Of the files in it."""
-    seen_entries: int = 0
-    """Entries looked at since the last batch, unchanged ones too."""
-    unchanged_bytes: int = 0
+    unread_entries: int = 0
+    """Entries looked at for it that are no files to be read."""
+    unread_bytes: int = 0
     """Of the unchanged files among them."""
 
     @property
@@ -77,13 +77,14 @@ class Delta:
     def batches(self) -> Generator[Batch]:
         """All changes, in batches that may be empty."""
         batch, runs = Batch(), 0
-        for seen_entries, seen_bytes, changes in self._runs():
-            batch.seen_entries += seen_entries
-            batch.unchanged_bytes += seen_bytes
+        for run, changes in self._runs():
             runs += 1
+            to_read = [change.size for change in changes if isinstance(change, Found) and change.is_file]
+            if run is not None:
+                batch.unread_entries += len(run.names) - len(to_read)
+                batch.unread_bytes += sizes_of(run.statuses) - sum(to_read)
             for change in changes:
-                size = change.size if isinstance(change, Found) else 0
-                batch.unchanged_bytes -= size
+                size = change.size if isinstance(change, Found) and change.is_file else 0
                 if size >= ALONE_BYTES:
                     yield batch
                     yield Batch([change], size)
@@ -99,17 +100,17 @@ class Delta:
                 batch, runs = Batch(), 0
         yield batch
 
-    def _runs(self) -> Iterator[tuple[int, int, list[Found | Removal]]]:
-        """For each run walked: its entries, the bytes of its files, and the changes that it shows."""
+    def _runs(self) -> Iterator[tuple[Run | None, list[Found | Removal]]]:
+        """Each run walked, with the changes that it shows; in the end None with what comes after all of them."""
         for run in self._walked:
             changes: list[Found | Removal] = []
             self._recorded.remove_before(directory_key(run.directory), changes)
             if not self._recorded.take_equal(run):
                 self._compare(run, changes)
-            yield len(run.names), sizes_of(run.statuses), changes
+            yield run, changes
         changes = []
         self._recorded.remove_before(None, changes)
-        yield 0, 0, changes
+        yield None, changes
 
     def _compare(self, run: Run, changes: list[Found | Removal]) -> None:
         """Entry by entry; and record what of the run may be trusted."""

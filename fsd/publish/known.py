@@ -112,6 +112,7 @@ class KnownChunks:
         self._volumes: list[Volume] = []
         self._journal: _Journal | None = None
         self._present: set[bytes] = set()
+        self._unfinished: set[bytes] = set()
         self._gone: set[bytes] = set()
 
     def open(self) -> None:
@@ -186,10 +187,18 @@ class KnownChunks:
     def begin_pack(self, pack: bytes) -> None:
         """This publisher is writing the pack: its chunks may be placed there at once."""
         self._present.add(pack)
+        self._unfinished.add(pack)
+
+    def forget_unfinished(self) -> None:
+        """The packs that were begun and are not durable never will be."""
+        self._present -= self._unfinished
+        self._gone |= self._unfinished
+        self._unfinished.clear()
 
     def note_durable(self, pack: bytes) -> None:
         """The pack is whole and durable."""
         assert self._journal is not None
+        self._unfinished.discard(pack)
         self._journal.note(NOTE_PACK, pack)
 
     def note_covered(self, commit: bytes) -> None:

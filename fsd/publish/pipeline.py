@@ -71,7 +71,7 @@ class Pipeline:
         """Read all batches."""
         async with self._send, trio.open_nursery() as nursery:
             while (batch := await trio.to_thread.run_sync(next, batches, None)) is not None:
-                self._progress.unchanged(batch.seen_entries, batch.unchanged_bytes)
+                self._progress.unchanged(batch.unread_entries, batch.unread_bytes)
                 if not batch.changes:
                     continue
                 if batch.bytes and self._before_reading is not None:

@@ -14,13 +14,14 @@ class Progress(Protocol):
         """Whether the folder should be counted ahead, where nothing else tells how large it is (3 µs an entry)."""
 
     def phase(self, name: str) -> None:
-        """What is going on from now on: "read", "finish"."""
+        """What is going on from now on: look, read, store, commit."""
 
     def expect(self, entries: int, size_bytes: int) -> None:
         """About so much is in the folder, in all."""
 
     def unchanged(self, entries: int, size_bytes: int) -> None:
-        """More entries were looked at; files of so many bytes among them need not be read."""
+        """More entries were looked at that are no files to be read: directories, symlinks, and unchanged files with so
+        many bytes."""
 
     def read(self, files: int, size_bytes: int) -> None:
         """More files, and so many bytes, were read."""

@@ -218,9 +218,11 @@ class _Publisher:
         """Publish what differs from `base`, the tree of the commit that `index` belongs to."""
         self._begin("read")
         self._is_complete = False
+        self._known.forget_unfinished()
         scan = ScanWriter(self._scans, self._key, index)
         recorded = iter(()) if index is None else index.runs()
-        batches = Delta(walk(self._source, forbidden), recorded, scan).batches()
+        walked = walk(self._source, forbidden, clock_ns=lambda: 1000 * self._repositories.clock())
+        batches = Delta(walked, recorded, scan).batches()
         try:
             async with trio.open_nursery() as nursery:
                 if base is not None:
