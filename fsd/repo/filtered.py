@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 
-import trio
-
 from fsd.format.model import Kind
 from fsd.ids import content_id
 from fsd.repo.rules import Matcher, Rule
@@ -86,5 +84,3 @@ class FilteredListing:
             ]
             if selected:
                 return Listed(page, selected, first)
-            # Pages in memory are not waited for, and there may be thousands in a row with nothing to show.
-            await trio.lowlevel.checkpoint()

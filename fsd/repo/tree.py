@@ -290,6 +290,8 @@ class Listing:
 
     async def __anext__(self) -> Listed:
         while True:
+            # Pages in memory follow each other at a page a millisecond, or faster: let the other tasks in between.
+            await trio.lowlevel.checkpoint()
             if not self._pages:
                 await self._load()
             ref, page = self._pages.popleft()
@@ -306,8 +308,6 @@ class Listing:
             raise StopAsyncIteration
         page = self._tree.page_nowait(self._refs[0])
         if page is not None:
-            # Pages in memory follow each other at a page a millisecond: let the other tasks in between.
-            await trio.lowlevel.checkpoint()
             self._pages.append((self._refs.popleft(), page))
             return
         refs = [self._refs.popleft() for _ in range(min(self._read_ahead, len(self._refs)))]

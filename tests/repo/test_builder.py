@@ -28,7 +28,7 @@ from tests.repo.trees import (
     tree_of,
 )
 
-NAMES = [b"%03d" % number for number in range(80)]
+NAMES = [b"%03d" % number for number in range(50)]
 
 
 def flat(count: int, where: bytes = b"d") -> dict[bytes, Entry]:

@@ -142,7 +142,7 @@ async def test_so_many_of_each_directory() -> None:
     assert len([path for path in both if path.endswith(b".jpg")]) == 3
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(
     large_models(),
     st.none() | st.integers(1, 50),
@@ -185,7 +185,7 @@ def least(entries: list[Entry], number: int) -> list[Entry]:
     return [entry for entry in entries if stem_hash(0, entry.directory, entry.name) <= ordered[:number][-1]]
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(large_models(), st.integers(0, 300))
 async def test_a_filtered_tree_against_a_dictionary(full: dict[bytes, Entry], start: int) -> None:
     store = MemoryStore()
