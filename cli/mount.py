@@ -22,7 +22,7 @@ from fsd.daemon.start import start
 from fsd.errors import NotFoundError, UsageError
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.output import json_option, print_json, print_table, say
-from fsd_cli.text import Column, duration, shown
+from fsd_cli.text import Column, duration, json_time, shown
 
 NOT_ANSWERING = "not answering"
 
@@ -129,7 +129,10 @@ def _ask(mount: mounts.Mount) -> dict[str, Any] | None:
 
 def _described(mount: mounts.Mount, answer: dict[str, Any] | None) -> dict[str, Any]:
     known = {"mountpoint": mount.mountpoint, "store": mount.source, "answering": answer is not None}
-    return known | (answer or {})
+    if answer is None:
+        return known
+    started = {"started": json_time(answer["started_us"]), "uptime_s": round(_uptime_s(answer), 3)}
+    return known | started | {name: value for name, value in answer.items() if name != "started_us"}
 
 
 def _row(mount: mounts.Mount, answer: dict[str, Any] | None) -> list[str]:
@@ -139,12 +142,16 @@ def _row(mount: mounts.Mount, answer: dict[str, Any] | None) -> list[str]:
     return [
         shown(mount.mountpoint),
         str(answer["pid"]),
-        duration(max(0, now_us() - answer["started_us"]) / 1e6),
+        duration(_uptime_s(answer)),
         format_size(cache["used_bytes"]),
         format_size(cache["limit_bytes"]),
         format_size(cache["fetched_bytes"]),
         shown(mount.source),
     ]
+
+
+def _uptime_s(answer: dict[str, Any]) -> float:
+    return max(0, now_us() - answer["started_us"]) / 1e6
 
 
 def _daemon(settings: MountSettings) -> list[str]:

@@ -136,6 +136,15 @@ def test_the_kernel_reads_far_ahead(program: Program, mountpoint: Path) -> None:
     assert int(control.read_text()) == 1024
 
 
+@needs_root
+def test_background_requests_are_many_without_the_extension_too(program: Program, mountpoint: Path) -> None:
+    program("mount", mountpoint, "--no-interpose")
+    control = Path(f"/sys/fs/fuse/connections/{os.minor(os.stat(mountpoint).st_dev)}/max_background")
+    if not control.exists():
+        pytest.skip("the kernel's control files of FUSE are not mounted here")
+    assert int(control.read_text()) == 512
+
+
 # --- the foreground
 
 
@@ -301,6 +310,8 @@ def test_status_shows_every_mount(program: Program, mountpoint: Path) -> None:
     mine = shown(program, mountpoint)
     assert mine["answering"] is True
     assert mine["pid"] == status(mountpoint)["pid"]
+    assert mine["started"].endswith("Z")
+    assert 0 <= mine["uptime_s"] < 60
     table = program("status", mountpoint / ".fsd")
     assert table.split("\n")[0].split() == ["MOUNTPOINT", "PID", "UP", "CACHE", "OF", "FETCHED", "STORE"]
     assert str(mountpoint) in table
