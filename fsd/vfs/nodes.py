@@ -43,6 +43,10 @@ class Version:
         parts = (self.repository, self.label, self.commit.hex(), self.tree_of.hex())
         return content_id("\0".join(parts).encode())
 
+    def __hash__(self) -> int:
+        # Asked for at every lookup below it.
+        return hash(self.digest)
+
 
 class Node:
     """What all of them have. `key` is what makes two nodes the same, None for one that equals nothing."""

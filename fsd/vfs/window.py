@@ -6,7 +6,8 @@ file has a few runs and a read belongs to the one whose end it is near.
 
 - A lone read fetches nothing ahead. The second in a row does, and so does a first one at the start of the file, unless
   it is as short as a random access.
-- The window doubles each time it moves, from `window_min_bytes` to `window_max_bytes`.
+- The window doubles while the reader comes close to its end, from `window_min_bytes` to `window_max_bytes`. It is
+  filled in steps of one request (`range_bytes`), since looking up many chunks at once takes long.
 - While nothing was missing, nothing is fetched ahead: reading a file that is cached costs no look at what comes next.
 - A reader that jumps away gives its window up. Only a file on which runs have been seen to alternate is taken to have
   several readers; then a run gives up once it has been passed over for a while.
@@ -133,13 +134,18 @@ class Runs:
             return None
         while run.started and run.started[0][0] <= run.end:
             del run.started[0]
-        ahead = max(run.ahead, run.end)
-        if ahead >= size or (run.window and ahead - run.end > run.window // 2):
-            return None
         limits = self._limits
-        run.window = min(2 * run.window, limits.window_max_bytes) if run.window else limits.window_min_bytes
-        run.ahead = min(run.end + run.window, size)
-        return Span(ahead, run.ahead) if run.ahead > ahead else None
+        ahead = max(run.ahead, run.end)
+        if not run.window:
+            run.window = min(limits.window_min_bytes, limits.window_max_bytes)
+        elif ahead - run.end <= run.window // 2:
+            run.window = min(2 * run.window, limits.window_max_bytes)
+        goal = min(run.end + run.window, size)
+        step = min(limits.range_bytes, run.window // 2)
+        if goal <= ahead or (goal - ahead < step and goal < size):
+            return None
+        run.ahead = min(goal, ahead + limits.range_bytes)
+        return Span(ahead, run.ahead)
 
     def collapse(self) -> None:
         """Cancel everything: the file is no longer watched."""

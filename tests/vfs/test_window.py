@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import hypothesis.strategies as st
 from hypothesis import given
@@ -43,10 +44,21 @@ def test_reading_in_order_doubles_the_window_up_to_the_limit() -> None:
         reader.read(number * 128 * KIB)
     lengths = [span.end - span.start for span in reader.started]
     assert reader.started[0] == Span(128 * KIB, 128 * KIB + 512 * KIB)
-    assert all(first.end == second.start for first, second in zip(reader.started, reader.started[1:], strict=False))
+    assert all(first.end == second.start for first, second in pairwise(reader.started))
     assert max(lengths) <= LIMITS.window_max_bytes
     assert reader.started[-1].end >= 400 * 128 * KIB + LIMITS.window_max_bytes // 2
     assert len(reader.started) < 30
+    assert not reader.cancelled
+
+
+def test_a_large_window_is_filled_in_steps() -> None:
+    reader = Reader(runs=Runs(replace(LIMITS, window_max_bytes=64 * MIB, range_bytes=MIB)))
+    for number in range(1000):
+        reader.read(number * 128 * KIB)
+    assert all(first.end == second.start for first, second in pairwise(reader.started))
+    assert max(span.end - span.start for span in reader.started) == MIB
+    ahead = reader.started[-1].end - 1000 * 128 * KIB
+    assert 62 * MIB < ahead <= 64 * MIB
     assert not reader.cancelled
 
 

@@ -6,6 +6,7 @@ Chunks are small, so that a few kilobytes make a file of several chunks, and a f
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -36,6 +37,11 @@ RECIPE_PIECES = 20
 
 LIMITS = replace(DEFAULT_LIMITS, cache_bytes=64 * 1024 * 1024, range_gap_bytes=0)
 
+ALWAYS_ASK = replace(LIMITS, refs_ttl_s=0)
+"""What is known of refs is too old at once."""
+
+SHORT_S, FOREVER_S = LIMITS.entry_timeout_s, LIMITS.immutable_timeout_s
+
 COMMIT_TIME_US = 1_700_000_000_000_000
 
 
@@ -55,6 +61,23 @@ class Symlink:
 
 Node = bytes | Executable | Symlink | None
 Files = Mapping[bytes, Node]
+
+
+LARGE = random.Random(0).randbytes(150 * CHUNK_BYTES + 17)
+"""A file with a recipe."""
+
+TREE: Files = {
+    b"README": b"hello",
+    b"empty": b"",
+    b"run": Executable(b"hello"),
+    b"link": Symlink(b"train/a.txt"),
+    b"hollow": None,
+    b"train/a.txt": b"a" * 2500,
+    b"train/b.txt": b"b" * 10,
+    b"train/deep/er/\xff\n": b"odd",
+    b"large": LARGE,
+}
+"""One of each."""
 
 
 class Builder:
