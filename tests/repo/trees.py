@@ -28,11 +28,18 @@ TINY_CUTS = Cuts(page_entries=4, page_bytes=500, index_children=3, index_bytes=7
 FULL_CUTS = Cuts(page_entries=64, page_bytes=500, index_children=64, index_bytes=700, index_least_children=4)
 """Pages and indexes that mostly end because they are full."""
 
-SMALL_LIMITS = replace(DEFAULT_LIMITS, page_memory_bytes=20_000, listing_read_ahead_pages=4)
+SMALL_LIMITS = replace(DEFAULT_LIMITS, page_memory_bytes=80_000, listing_read_ahead_pages=4)
 """So little memory that pages come and go."""
 
 Model = Mapping[bytes, Entry]
 """Entry by path."""
+
+
+class _Model(dict[bytes, Entry]):
+    """One that hypothesis can print when an example fails."""
+
+    def __repr__(self) -> str:
+        return super().__repr__() if len(self) <= 20 else f"<{len(self)} entries, {sorted(self)[:20]!r}…>"
 
 
 def split(path: bytes) -> tuple[bytes, bytes]:
@@ -62,7 +69,7 @@ def symlink(path: bytes, target: bytes) -> Entry:
 
 def model(entries: Iterable[Entry]) -> dict[bytes, Entry]:
     """A tree of these, and of the directories that they need; where a path is also a directory, that wins."""
-    found = {entry.path: entry for entry in entries}
+    found = _Model({entry.path: entry for entry in entries})
     for path in list(found):
         names = path.split(b"/")
         for depth in range(1, len(names)):
