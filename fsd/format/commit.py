@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fsd.errors import CorruptDataError
+from fsd.errors import CorruptDataError, UsageError
 from fsd.format.fields import (
     as_free_mapping,
     as_id,
@@ -36,6 +36,9 @@ from fsd.ids import content_id
 MAGIC = ObjectKind.COMMIT.value
 
 _LENGTH = struct.Struct("<I")
+
+_RESERVED_HEADER_BYTES = 64 * 1024
+"""For what is in a header besides people's words: its parents, most of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,20 @@ class Commit:
 def tree_id(root: bytes) -> bytes:
     """The id of a tree, from the logical part of its root."""
     return content_id(root)
+
+
+def check_words(author: str, message: str, metadata: Mapping[str, Any]) -> None:
+    """What people say of a commit, before everything else is done for it. Raises UsageError for what it cannot hold."""
+    try:
+        words = decode_json(encode_json({"author": author, "message": message, "metadata": dict(metadata)}))
+        as_free_mapping(words["metadata"], "metadata")
+    except ValueError as error:
+        raise UsageError(f"the author, message or metadata cannot be stored: {error}") from error
+    length = len(encode_json(words))
+    if length > MAX_HEADER_BYTES - _RESERVED_HEADER_BYTES:
+        raise UsageError(
+            f"author, message and metadata have {length} bytes together", hint="put long texts into a file"
+        )
 
 
 def encode_commit(commit: Commit, root: bytes) -> bytes:

@@ -25,9 +25,11 @@ def encode_json(value: Any) -> bytes:
     """UTF-8 with sorted members and no spaces. Raises ValueError for what JSON cannot hold."""
     try:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a text that is not UTF-8") from None
     except (TypeError, RecursionError) as error:
         raise ValueError(f"not JSON: {error}") from error
-    return text.encode()
 
 
 def decode_json(data: Buffer) -> dict[str, Any]:

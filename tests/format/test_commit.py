@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from fsd.errors import CorruptDataError
-from fsd.format.commit import Commit, encode_commit, parse_commit, tree_id
+from fsd.errors import CorruptDataError, UsageError
+from fsd.format.commit import Commit, check_words, encode_commit, parse_commit, tree_id
 from fsd.format.index import Totals
 from fsd.format.limits import MAX_HEADER_BYTES, MAX_JSON_DEPTH, MAX_TIME_US
 from tests.format.samples import sample_children, sample_commit, sample_id, sample_subset
@@ -69,6 +69,22 @@ def test_what_is_deep_but_allowed() -> None:
     commit, root = sample_commit()
     commit = replace(commit, metadata=deep(MAX_JSON_DEPTH - 1))
     assert parse_commit(encode_commit(commit, root))[0] == commit
+
+
+@pytest.mark.parametrize(
+    ("message", "metadata"),
+    [
+        ("\udcff", {}),
+        ("x" * MAX_HEADER_BYTES, {}),
+        ("", {"a": b"bytes"}),
+        ("", deep(MAX_JSON_DEPTH)),
+        ("", {"a": "\ud800"}),
+    ],
+)
+def test_words_that_no_commit_can_hold_are_a_users_error(message: str, metadata: dict[str, Any]) -> None:
+    check_words("Grace", "Add “cats”\n\n" * 100, {"rows": 12})
+    with pytest.raises(UsageError, match="message"):
+        check_words("Grace", message, metadata)
 
 
 def header_of(logical: bytes) -> tuple[dict[str, Any], bytes]:
