@@ -10,8 +10,9 @@ What a rule means, in this order:
    `per_dir` N: of what is left in each directory, the N of least hash. `limit` N: of what is left, the N of least hash.
 
 The hash is that of the seed (in decimal), a NUL, and the path without its extensions: the first 8 bytes of the BLAKE3,
-as a little-endian number. A name without its extensions ends before the first '.' that is not its first character. So
-`x.jpg` and `x.json`, in one directory, have one hash and are in or out together; where the Nth file of a `limit` or
+as a little-endian number. An extension is a '.' (not a name's first character), a letter and at most 15 letters and
+digits; a name can end in several. What begins with a digit is none, for frames, dates and identifiers have dots as
+well: `run.0001.png` loses `.png` alone. So `x.jpg` and `x.json`, in one directory, have one hash and are in or out together; where the Nth file of a `limit` or
 `per_dir` has such companions they come along, and it is a few more than N. The hash depends on nothing else: 1% is a
 part of 10%, limit 10 of limit 100, and what is sampled stays so however the dataset grows.
 """
@@ -43,13 +44,14 @@ _HASH_RANGE = 1 << 64
 _PERCENT_UNITS = 1_000_000
 """Of a percent: what MAX_DECIMALS can tell apart."""
 _MAX_COUNT = 1 << 53
+_EXTENSIONS = re.compile(rb"(?:\.[A-Za-z][A-Za-z0-9]{0,15})+\Z")
 _PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?\Z", re.ASCII)
 
 
 def stem_hash(seed: int, directory: bytes, name: bytes) -> int:
     """The 64 bits by which a path is sampled."""
-    dot = name.find(b".", 1)
-    stem = name if dot < 0 else name[:dot]
+    extensions = _EXTENSIONS.search(name, 1)
+    stem = name[: extensions.start()] if extensions else name
     path = b"%d\0%b/%b" % (seed, directory, stem) if directory else b"%d\0%b" % (seed, stem)
     return int.from_bytes(blake3(path).digest(8), "little")
 

@@ -43,7 +43,7 @@ def test_what_is_sampled_stays_so_when_files_are_added(
 
 @given(directories, names.filter(lambda name: b"." not in name), percents, seeds)
 def test_files_of_one_stem_stay_together(directory: bytes, stem: bytes, percent: Decimal, seed: int) -> None:
-    together = {(directory, stem + extension) for extension in (b"", b".jpg", b".json", b".tar.gz", b".")}
+    together = {(directory, stem + extension) for extension in (b"", b".jpg", b".json", b".tar.gz", b".mp4")}
     assert chosen(Rule(percent, seed=seed), together) in (set(), together)
 
 
@@ -53,6 +53,11 @@ def test_stems() -> None:
     assert stem_hash(0, b"a", b"x") != stem_hash(0, b"b", b"x")
     assert stem_hash(0, b"a", b"x") != stem_hash(1, b"a", b"x")
     assert stem_hash(0, b"a.b", b"x.jpg") == stem_hash(0, b"a.b", b"x.png")
+    # Frames, versions and DICOM's identifiers have dots that begin no extension.
+    assert len({stem_hash(0, b"", b"run.%04d.png" % number) for number in range(100)}) == 100
+    assert stem_hash(0, b"", b"1.2.840.113619.dcm") == stem_hash(0, b"", b"1.2.840.113619.mask.png")
+    assert stem_hash(0, b"", b"1.2.840.113619") != stem_hash(0, b"", b"1.2.840.113620")
+    assert stem_hash(0, b"", b"x.") != stem_hash(0, b"", b"x")
     # These numbers are the format's: a change of them gives everybody other subsets.
     assert stem_hash(0, b"train/cats", b"0001.jpg") == 0x67FBAD9045C675A
     assert stem_hash(7, b"", b"README") == 0x917BEFC2347F5BF4
