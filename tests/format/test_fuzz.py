@@ -32,7 +32,7 @@ from fsd.format.ref import encode_ref, encode_segment, parse_ref, parse_segment
 from fsd.ids import content_id
 from tests.format.samples import sample_chunks, sample_documents, sample_objects
 
-ROUNDS = 1500
+ROUNDS = 600
 MOST_MEMORY_BYTES = 32 * 1024 * 1024
 
 OBJECTS, DOCUMENTS = sample_objects(), sample_documents()
