@@ -21,6 +21,16 @@ class Limits:
     """Calls into a store at once; each holds a thread while it waits for the network."""
     store_timeout_s: float = 30.0
     """One request. Long enough for 16 MiB over a bad link."""
+    store_connections: int = 192
+    """The same over a network, where waiting is all they do: `fetch_requests` twice, if half of them are slow, and as
+    many again for metadata and uploads, so that stalled reads hold up nothing else."""
+    store_attempts: int = 8
+    """Tries of one call over a network that are not a read of a pack (which `fetch_attempts` bounds). With one request
+    in five failing, one call in 400,000 does."""
+    store_retry_s: float = 60.0
+    """After this long no call is tried again."""
+    upload_bytes: int = 128 * MIB
+    """Sent and not yet acknowledged, of all uploads over a network together."""
 
     # --- metadata in memory
     page_memory_bytes: int = 48 * MIB

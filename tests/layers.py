@@ -38,10 +38,13 @@ OWNERS = {
     "blake3": ("fsd.",),
     "click": ("fsd_cli",),
     "google": ("fsd.stores.gcs",),
+    "google_crc32c": ("fsd.stores.gcs",),
     "pyfastcdc": ("fsd.format",),
     "pyfuse3": ("fsd.fuse",),
+    "requests": ("fsd.stores.gcs",),
     "rocksdict": ("fsd.cache",),
     "trio": ("fsd",),
+    "urllib3": ("fsd.stores.gcs",),
     "zstandard": ("fsd.format",),
 }
 """The dependencies, and who may import each: modules whose name starts so."""
@@ -50,8 +53,9 @@ IMPURE = {"asyncio", "fcntl", "mmap", "os", "pathlib", "random", "secrets", "sel
 IMPURE |= {"subprocess", "tempfile", "time", "trio"}
 """What `format` does without: it turns bytes into objects and back, the same every time."""
 
-LAZY_LOADERS = {"fsd_cli.main"}
-"""Modules that load others by name: the command line starts a command's module only when that command runs."""
+LAZY_LOADERS = {"fsd_cli.main", "fsd.stores.open"}
+"""Modules that load others by name: the command line starts a command's module only when that command runs, and a
+store's library is loaded only for such a store."""
 
 STARTING_PACKAGES = {"fsd.fuse": {"fsd.fuse.interpose"}}
 """Packages whose import does something, and what it takes: the extension must be there before pyfuse3 is."""

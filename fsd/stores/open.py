@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -46,11 +46,15 @@ def open_store(url: str, limits: Limits) -> Store:
     """
     match = _SCHEME.match(url)
     scheme = match[1].lower() if match else "file"
-    if scheme not in _SCHEMES:
-        known = ", ".join(f"{name}://" for name in sorted(_SCHEMES))
-        guess = near_misses(scheme, _SCHEMES)
+    if scheme == "file":
+        return _open_local(url, limits)
+    if scheme not in _REMOTE:
+        schemes = ["file", *_REMOTE]
+        known = ", ".join(f"{name}://" for name in sorted(schemes))
+        guess = near_misses(scheme, schemes)
         raise UsageError(f"no stores of the kind {scheme}:// in this version; it has {known}", hint=guess)
-    return _SCHEMES[scheme](url, limits)
+    store: Store = importlib.import_module(_REMOTE[scheme]).open_url(url, limits)
+    return store
 
 
 def _open_local(url: str, limits: Limits) -> Store:
@@ -61,7 +65,8 @@ def _open_local(url: str, limits: Limits) -> Store:
     return LocalStore(path, limits)
 
 
-_SCHEMES: dict[str, Callable[[str, Limits], Store]] = {
-    "file": _open_local,
+_REMOTE = {
+    "gs": "fsd.stores.gcs",
 }
-"""Opens a URL of each scheme. A new kind of store is a line here."""
+"""The module for each scheme, which has `open_url(url, limits)`. Loaded when such a store is opened: a vendor's library
+takes longer to load than all of fsd. A new kind of store is a line here."""

@@ -1,4 +1,4 @@
-"""Gives each test of the contract every implementation in turn."""
+"""Gives each test of the contract every implementation in turn. (Those that need a server are in integration/.)"""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 
 from fsd.stores.base import Store
-from tests.contract.places import PLACES, Place
+from tests.contract.places import PLACES, MakePlace, Place
 
 
-@pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    return PLACES[request.param](tmp_path)
+@pytest.fixture(params=PLACES, scope="session")
+def make_place(request: pytest.FixtureRequest) -> MakePlace:
+    return PLACES[request.param]
+
+
+@pytest.fixture
+def place(make_place: MakePlace, tmp_path: Path) -> Place:
+    return make_place(tmp_path)
 
 
 @pytest.fixture

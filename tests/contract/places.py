@@ -10,6 +10,7 @@ from fsd.limits import Limits
 from fsd.stores.base import Store
 from fsd.stores.local import LocalStore
 from fsd.stores.memory import MemoryStore
+from fsd.stores.retry import RetryingStore
 from tests.faulty import FaultyStore
 
 LIMITS = Limits(store_timeout_s=20.0, store_threads=8)
@@ -20,6 +21,10 @@ class Place:
     """Where a store can be opened any number of times."""
 
     open: Callable[[], Store]
+
+
+MakePlace = Callable[[Path], Place]
+"""Makes a new, empty place, which may use the folder for itself."""
 
 
 def _memory(_: Path) -> Place:
@@ -39,11 +44,17 @@ def _faulty(folder: Path) -> Place:
     return Place(lambda: FaultyStore(LocalStore(folder, LIMITS)))
 
 
-PLACES: dict[str, Callable[[Path], Place]] = {
+def _retrying(_: Path) -> Place:
+    store = RetryingStore(MemoryStore(), LIMITS)
+    return Place(lambda: store)
+
+
+PLACES: dict[str, MakePlace] = {
     "memory": _memory,
     "local": _local,
     "local-named": _local_named,
     "faulty": _faulty,
+    "retrying": _retrying,
 }
 """By the name that the tests show. A new implementation is a line here."""
 

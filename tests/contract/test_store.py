@@ -21,7 +21,7 @@ from fsd.stores.base import (
     VersionMismatchError,
     is_key,
 )
-from tests.contract.places import PLACES, content, listed
+from tests.contract.places import MakePlace, content, listed
 
 ALPHABET = "ABab09._@-"
 segments = st.builds(lambda first, rest: first + rest, st.sampled_from("Aa0b"), st.text(alphabet=ALPHABET, max_size=3))
@@ -339,7 +339,6 @@ async def test_listing_is_in_the_order_of_whole_keys(store: Store) -> None:
             ], (prefix, after)
 
 
-@pytest.mark.parametrize("name", PLACES)
 @hypothesis.given(
     actions=st.lists(st.tuples(st.sampled_from(["put", "overwrite", "upload", "delete"]), keys, st.binary(max_size=3))),
     prefix=st.one_of(keys, keys.map(lambda key: key[:2]), keys.map(lambda key: key + "/"), st.just("")),
@@ -347,10 +346,10 @@ async def test_listing_is_in_the_order_of_whole_keys(store: Store) -> None:
 )
 @hypothesis.settings(max_examples=40)
 async def test_a_store_is_a_dictionary(
-    name: str, actions: list[tuple[str, str, bytes]], prefix: str, start_after: str
+    make_place: MakePlace, actions: list[tuple[str, str, bytes]], prefix: str, start_after: str
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store = PLACES[name](Path(folder)).open()
+        store = make_place(Path(folder)).open()
         model: dict[str, bytes] = {}
         used: set[str] = set()
         for action, key, data in actions:

@@ -1,0 +1,161 @@
+"""What arrives: multipart bodies, and resumable sessions that survive broken connections. Of HTTP it knows headers.
+
+A session keeps what has arrived in multiples of `GRAIN_BYTES`, as the real one does: whoever was cut off in the middle
+of a part must ask where to go on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from integration.gcs_server.objects import GcsError, Stored
+
+GRAIN_BYTES = 256 * 1024
+
+_BOUNDARY = re.compile(r'boundary="?([^";]+)"?')
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+|\*)|\*)/(\d+|\*)\Z")
+
+
+def bad_request(message: str) -> GcsError:
+    """For what no client should send."""
+    return GcsError(400, "invalid", message)
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """A JSON object, {} for no body at all."""
+    try:
+        value = json.loads(body) if body else {}
+    except ValueError:
+        raise bad_request("Parse Error") from None
+    if not isinstance(value, dict):
+        raise bad_request("Parse Error")
+    return value
+
+
+def parse_multipart(content_type: str, body: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The settings and the bytes of a multipart/related upload."""
+    match = _BOUNDARY.search(content_type)
+    if match is None:
+        raise bad_request("Missing boundary.")
+    mark = b"--" + match[1].encode()
+    first = body.find(mark)
+    second = body.find(b"\r\n" + mark, first + len(mark))
+    last = body.rfind(b"\r\n" + mark + b"--")
+    if min(first, second) < 0 or last <= second:
+        raise bad_request("Malformed multipart body.")
+    settings = body[first + len(mark) : second].partition(b"\r\n\r\n")[2]
+    head_end = body.find(b"\r\n\r\n", second + 2)
+    if not 0 <= head_end < last:
+        raise bad_request("Malformed multipart body.")
+    return parse_json(settings), memoryview(body)[head_end + 4 : last]
+
+
+class PartRange(NamedTuple):
+    """What a Content-Range says; None where it says `*` or nothing."""
+
+    start: int | None
+    end: int | None
+    """Exclusive."""
+    total: int | None
+
+    @property
+    def is_question(self) -> bool:
+        """No bytes come: the sender asks what has arrived, or says that this was all."""
+        return self.start is None
+
+
+def parse_content_range(header: str | None, content_length: int) -> PartRange:
+    """Where the body of a PUT belongs."""
+    if header is None:
+        return PartRange(0, content_length, content_length)
+    match = _CONTENT_RANGE.match(header)
+    if match is None:
+        raise bad_request("Failed to parse Content-Range header.")
+    start, end, total = match.groups()
+    return PartRange(
+        None if start is None else int(start),
+        None if end is None or end == "*" else int(end) + 1,
+        None if total == "*" else int(total),
+    )
+
+
+class Session:
+    """A resumable upload."""
+
+    def __init__(self, bucket: str, name: str, query: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+        self.id = uuid4().hex
+        self.bucket = bucket
+        self.name = name
+        self.query = dict(query)
+        self.settings = dict(settings)
+        self.pieces: list[bytes] = []
+        self.received = 0
+        self.finished: Stored | None = None
+
+    def skip(self, start: int) -> int:
+        """How many bytes of a body that begins at `start` are here already. Raises GcsError for a gap."""
+        if start > self.received:
+            raise GcsError(
+                503, "backendError", f"Invalid request. The upload offset is {start}, {self.received} bytes are here."
+            )
+        return self.received - start
+
+    def append(self, piece: bytes) -> None:
+        """Bytes in order."""
+        if piece:
+            self.pieces.append(piece)
+            self.received += len(piece)
+
+    def trim(self) -> None:
+        """Forget what does not fill a grain."""
+        surplus = self.received % GRAIN_BYTES
+        self.received -= surplus
+        while surplus:
+            last = self.pieces.pop()
+            if len(last) > surplus:
+                self.pieces.append(last[:-surplus])
+            surplus -= min(len(last), surplus)
+
+    @property
+    def range_header(self) -> dict[str, str]:
+        """What has arrived, as a 308 says it."""
+        return {"Range": f"bytes=0-{self.received - 1}"} if self.received else {}
+
+
+class Sessions:
+    """Those of a server. One that is gone is forgotten after `KEPT` newer ones."""
+
+    KEPT = 10_000
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+
+    def start(self, bucket: str, name: str, query: Mapping[str, str], settings: Mapping[str, Any]) -> Session:
+        """A new one."""
+        session = Session(bucket, name, query, settings)
+        self._sessions[session.id] = session
+        while len(self._sessions) > self.KEPT:
+            del self._sessions[next(iter(self._sessions))]
+        return session
+
+    def __getitem__(self, identifier: str) -> Session:
+        try:
+            return self._sessions[identifier]
+        except KeyError:
+            raise GcsError(404, "notFound", "Upload session not found.") from None
+
+    def cancel(self, identifier: str) -> None:
+        """Forget what has arrived."""
+        if self[identifier].finished is None:
+            del self._sessions[identifier]
+
+    def drop_unfinished(self) -> None:
+        """Forget all that are under way, as happens to real ones after a week."""
+        self._sessions = {key: session for key, session in self._sessions.items() if session.finished is not None}
+
+    def __len__(self) -> int:
+        return sum(session.finished is None for session in self._sessions.values())
