@@ -19,6 +19,9 @@ from fsd.stores.open import local_path
 MOUNT_TYPE = b"fuse.fsd"
 MOUNT_INFO = "/proc/self/mountinfo"
 
+_STORE = "is the store's own folder"
+_STATE = "is where fsd keeps its notes on what was published"
+
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
@@ -26,16 +29,15 @@ def forbidden_directories(source: SourceFolder, store_url: str, state: Path) -> 
     """What the walk must refuse. Raises UsageError if the folder itself cannot be published."""
     forbidden: dict[tuple[int, int], str] = {}
     top = os.path.realpath(source.directory)
-    store = local_path(store_url)
-    for folder, what in (
-        (store, "is the store's own folder"),
-        (state, "is where fsd keeps its notes on what it published"),
-    ):
+    for folder, what in ((local_path(store_url), _STORE), (state, _STATE)):
         if folder is None:
             continue
         path = os.path.realpath(os.fsencode(folder))
         if _is_at_or_below(top, path):
             raise UsageError(f"{source.shown(b'')} lies in {shown(path)}, which {what}", hint="publish another folder")
+        if _is_at_or_below(path, top):
+            raise UsageError(f"{shown(path)}, in the folder, {what}", hint="publish a folder without it")
+        # It may be there under another name, by a bind mount.
         with suppress(OSError):
             status = os.stat(path)
             forbidden[status.st_dev, status.st_ino] = what

@@ -20,7 +20,7 @@ The folder that is published is never written to. Nothing here prints; a `Progre
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -30,7 +30,7 @@ from typing import Any
 import trio
 
 from fsd.errors import ConflictError, CorruptDataError, FsdError, UsageError
-from fsd.format.commit import Commit, encode_commit
+from fsd.format.commit import Commit, check_words, encode_commit
 from fsd.format.index import Totals
 from fsd.format.keys import ObjectKind, check_ref_name, check_repository_name
 from fsd.format.ref import RefKind
@@ -112,20 +112,32 @@ async def publish(
     try:
         with SourceFolder(directory) as source:
             return await _Publisher(repositories, source, request, state, progress or NoProgress()).run()
+    except OSError as error:
+        raise _no_notes(state, error) from error
     except BaseExceptionGroup as group:
-        error = _only_error(group)
-        if error is None:
-            raise
-        raise error from group
+        only = _only_error(group)
+        if isinstance(only, OSError):
+            raise _no_notes(state, only) from group
+        if isinstance(only, FsdError):
+            raise only from group
+        raise
 
 
-def _only_error(group: BaseExceptionGroup[BaseException]) -> FsdError | None:
-    """The error of one of several tasks, if it is meant for the user; the others were cancelled or failed likewise."""
-    errors, others = group.split(FsdError)
+def _only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error of one of several tasks if it is meant for the user (the others failed with it), else the group."""
+    errors, others = group.split((FsdError, OSError))
     if errors is None or others is not None:
-        return None
+        return group
     first = errors.exceptions[0]
     return _only_error(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _no_notes(state: Path, error: OSError) -> FsdError:
+    """What the folder and the store cannot do has errors of its own: this is about the notes."""
+    return FsdError(
+        f"cannot keep notes in {state}: {error.strerror or error}; nothing was published",
+        hint="they need a folder that you may write to, with a hundred bytes of room for each file",
+    )
 
 
 class _Publisher:
@@ -177,6 +189,7 @@ class _Publisher:
         request, refs = self._request, self._repositories.refs
         check_repository_name(request.repository)
         check_ref_name(request.branch)
+        check_words(request.author, request.message, request.metadata)
         if request.tag is not None:
             check_ref_name(request.tag)
             if request.tag == request.branch:
@@ -209,7 +222,7 @@ class _Publisher:
         try:
             yield
         finally:
-            with trio.CancelScope(shield=True):
+            with trio.CancelScope(shield=True), suppress(OSError):
                 await trio.to_thread.run_sync(partial(self._known.close, complete=self._is_complete))
 
     # --- content
@@ -236,9 +249,11 @@ class _Publisher:
                 nursery.cancel_scope.cancel()
             self._is_complete = True
             published = await self._commit(content)
-            if index is None or self._known.covers(index.commit):
-                self._known.note_covered(published.commit)
-            await trio.to_thread.run_sync(scan.finish, published.commit)
+            # The commit is made: notes that cannot be kept make the next one slow, and no more.
+            with suppress(OSError):
+                if index is None or self._known.covers(index.commit):
+                    self._known.note_covered(published.commit)
+                await trio.to_thread.run_sync(scan.finish, published.commit)
         finally:
             scan.discard()
         return await self._name(published)

@@ -140,17 +140,24 @@ class Desk:
     """Somebody who publishes: a store, a folder, and a state of their own."""
 
     def __init__(
-        self, place: Path, name: str = "", limits: Limits = DEFAULT_LIMITS, clock: Clock = an_hour_later
+        self,
+        place: Path,
+        name: str = "",
+        limits: Limits = DEFAULT_LIMITS,
+        clock: Clock = an_hour_later,
+        store: Store | None = None,
     ) -> None:
-        """The store is in `place`; what belongs to this one alone goes by `name`."""
-        create_local_root(place / "store")
-        self.store: Store = LocalStore(place / "store", limits)
+        """The store is in `place` unless one is given; what belongs to this one alone goes by `name`."""
+        if store is None:
+            create_local_root(place / "store")
+            store = LocalStore(place / "store", limits)
+        self.store = store
         self.top = place / f"folder{name}"
         self.state = place / f"state{name}"
         self.limits = limits
         self.clock = clock
         self.progress = Counting()
-        self.top.mkdir()
+        self.top.mkdir(exist_ok=True)
 
     async def repositories(self) -> Repositories:
         """The store, opened as a new process would, and made if it is not there."""
