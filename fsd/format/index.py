@@ -22,7 +22,7 @@ from typing import NamedTuple
 from fsd.errors import CorruptDataError
 from fsd.format.columns import MAX_U64, decode_column, encode_column
 from fsd.format.keys import ObjectKind
-from fsd.format.limits import MAX_INDEX_LEVEL, MAX_KEY_BYTES, MAX_LOGICAL_BYTES
+from fsd.format.limits import MAX_ENTRIES, MAX_INDEX_LEVEL, MAX_KEY_BYTES, MAX_LOGICAL_BYTES
 from fsd.ids import ID_BYTES
 
 MAGIC = ObjectKind.INDEX.value
@@ -84,6 +84,7 @@ def _is_plausible(children: Sequence[IndexChild]) -> bool:
         all(map(lt, keys, keys[1:]))
         and all(len(key) <= MAX_KEY_BYTES for key in keys)
         and all(0 < child.totals.entries >= child.totals.files for child in children)
+        and sum(child.totals.entries for child in children) <= MAX_ENTRIES
         and sum(child.totals.bytes for child in children) <= MAX_U64
     )
 

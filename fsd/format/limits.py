@@ -15,6 +15,9 @@ MAX_KEY_BYTES = MAX_PATH_BYTES + 1
 MAX_SYMLINK_BYTES = 4_095
 """The longest target that Linux can hold."""
 
+MAX_ENTRIES = 2**48
+"""Of a tree. An entry's number is a listing's cookie, which the kernel takes as a signed number of 64 bits."""
+
 MAX_FILE_BYTES = 2**63 - 1
 """The greatest size that a file can have on Linux."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fsd.errors import CorruptDataError
 from fsd.format.index import HEADER_BYTES, MAGIC, Index, IndexChild, Totals, child_bytes, encode_index
-from fsd.format.limits import MAX_INDEX_LEVEL, MAX_KEY_BYTES, MAX_LOGICAL_BYTES
+from fsd.format.limits import MAX_ENTRIES, MAX_INDEX_LEVEL, MAX_KEY_BYTES, MAX_LOGICAL_BYTES
 from tests.format.samples import sample_children, sample_id
 from tests.format.strategies import index_children
 
@@ -58,6 +58,7 @@ CHILD = IndexChild(b"\0\0a", sample_id(1), Totals(1, 1, 1))
         (0, [CHILD._replace(totals=Totals(0, 0, 0))]),
         (0, [CHILD._replace(totals=Totals(1, 2, 0))]),
         (0, [CHILD._replace(totals=Totals(1, 1, 2**64))]),
+        (0, [CHILD._replace(totals=Totals(MAX_ENTRIES + 1, 1, 1))]),
         (0, [CHILD._replace(totals=Totals(1, 1, 2**63)), CHILD._replace(first_key=b"b", totals=Totals(1, 1, 2**63))]),
         (0, [CHILD._replace(first_key=b"%08d" % n) for n in range(MAX_LOGICAL_BYTES // 66 + 1)]),
     ],
@@ -102,6 +103,7 @@ ONE = raw(0, 1, [b"a"], [1, 1, 1])
         raw(0, 2, [b"a", b"a"], [1, 1, 1, 1, 1, 1]),
         raw(0, 2, [b"b", b"a"], [1, 1, 1, 1, 1, 1]),
         raw(0, 2, [b"a", b"b"], [1, 1, 1, 1, 2**63, 2**63]),
+        raw(0, 2, [b"a", b"b"], [2**48, 1, 1, 1, 1, 1]),
     ],
 )
 def test_impossible_indexes_are_not_read(logical: bytes) -> None:
