@@ -103,7 +103,7 @@ class Cache:
         # Upkeep has threads of its own: fdatasync takes seconds on a busy disk.
         work = trio.CapacityLimiter(limits.worker_threads)
         upkeep = trio.CapacityLimiter(2)
-        self._mirrors = Mirrors(directory / "mirrors", index, limits.open_mirrors, limits.extent_bytes)
+        self._mirrors = Mirrors(directory / "mirrors", index, limits.open_mirrors)
         self._presence = Presence(index)
         self._objects = ObjectFiles(directory / "objects", int(limits.cache_bytes * METADATA_SHARE), work)
         self._flusher = Flusher(
@@ -119,7 +119,7 @@ class Cache:
             self._presence,
             limit_bytes=limits.cache_bytes,
             low_water=limits.cache_low_water,
-            extent_bytes=limits.extent_bytes,
+            extent_bytes=index.extent_bytes,
             other_bytes=lambda: self._objects.used_bytes + self._flusher.index_bytes,
             limiter=upkeep,
         )
@@ -134,6 +134,7 @@ class Cache:
             self._fetcher,
             nursery,
             widen_max_bytes=min(limits.widen_max_bytes, self.window_bytes),
+            limiter=work,
         )
 
     @classmethod
@@ -147,7 +148,7 @@ class Cache:
         """
         folder = await trio.to_thread.run_sync(CacheFolder, directory, purpose)
         try:
-            index = await trio.to_thread.run_sync(PresenceIndex.open, directory / "index")
+            index = await trio.to_thread.run_sync(PresenceIndex.open, directory / "index", limits.extent_bytes)
             try:
                 async with trio.open_nursery() as nursery:
                     cache = cls(folder, index, source, limits, nursery)

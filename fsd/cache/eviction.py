@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from fsd.cache.index import Held, IndexFailedError
-from fsd.cache.mirrors import BLOCK_BYTES, MAX_MIRROR_BYTES, Mirror, Mirrors
+from fsd.cache.mirrors import BLOCK_BYTES, Mirror, Mirrors
 from fsd.cache.presence import Presence
 from fsd.cache.punch import punch_hole
 
@@ -198,7 +198,7 @@ class Evictor:
     async def _remove(self, mirror: Mirror) -> int:
         """Delete a mirror of which nothing is left, or from which nothing can be punched."""
         async with self._presence.dropping():
-            held = self._presence.starting_in(mirror.number, 0, MAX_MIRROR_BYTES)
+            held = self._presence.of_mirror(mirror.number)
             self._presence.take(mirror.number, held)
             self.evicted_chunks += len(held)
         await mirror.wait_readers()

@@ -104,8 +104,9 @@ class Flusher:
 
     async def save_recency(self) -> None:
         """Record when extents were last used."""
-        rows = self._mirrors.changed_recency()
-        try:
-            await trio.to_thread.run_sync(self._index.put_recency, rows, limiter=self._limiter)
-        except IndexFailedError as error:
-            log.warning("cannot record the last uses of the cache: %s", error)
+        async with self._lock:
+            rows = self._mirrors.changed_recency()
+            try:
+                await trio.to_thread.run_sync(self._index.put_recency, rows, limiter=self._limiter)
+            except IndexFailedError as error:
+                log.warning("cannot record the last uses of the cache: %s", error)

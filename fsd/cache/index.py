@@ -2,21 +2,26 @@
 
 Keys and values (numbers in keys are big-endian, so that they sort; in values little-endian):
 
-    c <32 chunk id>               4 mirror, 8 offset, 4 length, 4 epoch
-    x <4 mirror> <8 offset>       32 chunk id, 4 length          the reverse, for eviction and overlaps
-    m <4 mirror>                  16 pack
-    u <4 mirror>                  when its extents were last used (fsd.cache.recency)
-    v                             counters: format version, epoch, next mirror, clean
+    c <32 chunk id>              4 mirror, 8 offset, 4 length, 4 epoch
+    x <4 mirror> <4 extent>      for each chunk that starts in the extent: 8 offset, 4 length, 32 chunk id
+    m <4 mirror>                 16 pack
+    u <4 mirror>                 when its extents were last used (fsd.cache.recency)
+    v                            4 format version, 4 extent size, 4 epoch, 4 next mirror, 4 clean
 
 Invariants:
 
-- A `c` record and its `x` record are written and removed in one batch. `x` records of one mirror do not overlap.
+- A `c` record and its place in an `x` record are written and removed in one batch. The chunks of a mirror do not
+  overlap.
 - The *epoch* is the number of this opening. What a record of an older epoch says is a claim: nobody has checked its
   bytes since then. The write-ahead log is replayed in order, so an epoch that was lost took its records with it.
-- A mirror's number is never used again.
+- A mirror's number is never used again. The size of extents stays what it was when the index was begun.
 - The index is a cache of a cache: one that does not open, or has another version, is renamed away and begun anew.
 
-Everything here blocks; single gets take microseconds and may run in the event loop.
+The reverse (`x`) has a record an extent, not one a chunk: what is asked of it is always about an extent, and walking
+over the tombstones of evicted chunks took RocksDB a millisecond a step.
+
+Everything here blocks; single gets take microseconds and may run in the event loop. `put`, `remove` and
+`remove_mirror` read and rewrite `x` records: one of them at a time.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ import logging
 import os
 import shutil
 import struct
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +44,8 @@ from rocksdict import (
     WriteBatch,
 )
 
+from fsd.format.limits import MAX_CHUNK_BYTES
+
 log = logging.getLogger(__name__)
 
 VERSION = 1
@@ -47,10 +55,10 @@ WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 MAX_OPEN_FILES = 64
 
 _LOCATION = struct.Struct("<IQII")
-_REVERSE_KEY = struct.Struct(">cIQ")
-_REVERSE = struct.Struct("<32sI")
+_EXTENT_KEY = struct.Struct(">cII")
+_HELD = struct.Struct("<QI32s")
 _MIRROR_KEY = struct.Struct(">cI")
-_COUNTERS = struct.Struct("<IIII")
+_COUNTERS = struct.Struct("<IIIII")
 _COUNTERS_KEY = b"v"
 
 
@@ -72,16 +80,23 @@ class Location(NamedTuple):
 class Held(NamedTuple):
     """A chunk as a mirror's reverse records name it."""
 
-    id: bytes
     offset: int
     length: int
+    id: bytes
+
+
+Extents = dict[tuple[int, int], list[Held]]
+"""Decoded `x` records, by mirror and extent: kept by a caller who asks about one neighbourhood again and again."""
 
 
 class PresenceIndex:
     """An open index. Made by `open`; `close` it."""
 
-    def __init__(self, directory: Path, db: Rdict, epoch: int, next_mirror: int, *, was_clean: bool) -> None:
+    def __init__(
+        self, directory: Path, db: Rdict, extent_bytes: int, epoch: int, next_mirror: int, *, was_clean: bool
+    ) -> None:
         self.directory = directory
+        self.extent_bytes = extent_bytes
         self.epoch = epoch
         self.was_clean = was_clean
         """Whether the last user closed it in order: nothing lies in mirrors that it does not know of."""
@@ -90,10 +105,13 @@ class PresenceIndex:
         self._next_mirror = next_mirror
 
     @classmethod
-    def open(cls, directory: Path) -> PresenceIndex:
-        """The index in `directory`, begun anew if need be. Raises IndexFailedError if not even that works."""
+    def open(cls, directory: Path, extent_bytes: int) -> PresenceIndex:
+        """The index in `directory`, begun anew if need be, with extents of that size in this case.
+
+        Raises IndexFailedError if not even that works.
+        """
         try:
-            return cls._open(directory)
+            return cls._open(directory, extent_bytes)
         except IndexFailedError as error:
             log.warning("the cache begins anew: %s", error)
             broken = directory.with_name(directory.name + ".broken")
@@ -102,10 +120,10 @@ class PresenceIndex:
                 directory.rename(broken)
             except OSError as failure:
                 raise IndexFailedError(f"cannot replace {directory}: {failure}") from failure
-            return cls._open(directory)
+            return cls._open(directory, extent_bytes)
 
     @classmethod
-    def _open(cls, directory: Path) -> PresenceIndex:
+    def _open(cls, directory: Path, extent_bytes: int) -> PresenceIndex:
         try:
             db = Rdict(str(directory), _options())
         except Exception as error:  # rocksdict raises nothing more precise
@@ -115,10 +133,10 @@ class PresenceIndex:
             if counters is None:
                 version, epoch, next_mirror, clean = VERSION, 0, 1, 1
             else:
-                version, epoch, next_mirror, clean = _COUNTERS.unpack(counters)
+                version, extent_bytes, epoch, next_mirror, clean = _COUNTERS.unpack(counters)
             if version != VERSION:
                 raise IndexFailedError(f"{directory} has version {version}, not {VERSION}")
-            index = cls(directory, db, (epoch + 1) & 0xFFFFFFFF, next_mirror, was_clean=bool(clean))
+            index = cls(directory, db, extent_bytes, (epoch + 1) & 0xFFFFFFFF, next_mirror, was_clean=bool(clean))
             index._put_counters(clean=False)
         except BaseException as error:
             db.close()
@@ -165,47 +183,82 @@ class PresenceIndex:
     def put(self, records: Iterable[tuple[bytes, Location]]) -> None:
         """Record chunks, all or none."""
         batch = WriteBatch(raw_mode=True)
+        added: dict[tuple[int, int], dict[int, Held]] = {}
         for chunk, location in records:
             batch.put(b"c" + chunk, _LOCATION.pack(*location))
-            batch.put(_REVERSE_KEY.pack(b"x", location.mirror, location.offset), _REVERSE.pack(chunk, location.length))
+            mirror, offset, length, _ = location
+            key = mirror, offset // self.extent_bytes
+            added.setdefault(key, {})[offset] = Held(offset, length, chunk)
+        for (mirror, extent), held in added.items():
+            before = {row.offset: row for row in self.extent(mirror, extent)}
+            if not held.items() <= before.items():
+                self._put_extent(batch, mirror, extent, {**before, **held}.values())
+        self._write(batch)
+
+    def forget(self, mirror: int, held: Held) -> None:
+        """Forget where a chunk is, if it is there. Its range stays taken until `remove`."""
+        batch = WriteBatch(raw_mode=True)
+        self._delete_chunk(batch, mirror, held)
         self._write(batch)
 
     def remove(self, mirror: int, held: Iterable[Held]) -> None:
         """Forget chunks of one mirror, all or none; a chunk that is recorded elsewhere stays so."""
         batch = WriteBatch(raw_mode=True)
-        for chunk in held:
-            location = self.get(chunk.id)
-            if location is not None and (location.mirror, location.offset) == (mirror, chunk.offset):
-                batch.delete(b"c" + chunk.id)
-            batch.delete(_REVERSE_KEY.pack(b"x", mirror, chunk.offset))
+        removed: dict[int, set[Held]] = {}
+        for row in held:
+            self._delete_chunk(batch, mirror, row)
+            removed.setdefault(row.offset // self.extent_bytes, set()).add(row)
+        for extent, rows in removed.items():
+            before = self.extent(mirror, extent)
+            left = [row for row in before if row not in rows]
+            if len(left) < len(before):
+                self._put_extent(batch, mirror, extent, left)
         self._write(batch)
 
-    def starting_in(self, mirror: int, start: int, end: int) -> list[Held]:
-        """The chunks of `mirror` that start in [start, end), by offset."""
-        return list(self._from(_REVERSE_KEY.pack(b"x", mirror, start), mirror, end))
+    def _delete_chunk(self, batch: WriteBatch, mirror: int, held: Held) -> None:
+        location = self.get(held.id)
+        if location is not None and (location.mirror, location.offset) == (mirror, held.offset):
+            batch.delete(b"c" + held.id)
 
-    def last_before(self, mirror: int, offset: int) -> Held | None:
-        """The last chunk of `mirror` that starts before `offset`."""
-        if offset == 0:
-            return None
-        try:
-            rows = self._db.iter()
-            rows.seek_for_prev(_REVERSE_KEY.pack(b"x", mirror, offset - 1))
-            return _held(rows.key(), rows.value(), mirror) if rows.valid() else None
-        except Exception as error:
-            raise IndexFailedError(str(error)) from error
+    def _put_extent(self, batch: WriteBatch, mirror: int, extent: int, held: Iterable[Held]) -> None:
+        value = b"".join(_HELD.pack(*row) for row in sorted(held))
+        key = _EXTENT_KEY.pack(b"x", mirror, extent)
+        if value:
+            batch.put(key, value)
+        else:
+            batch.delete(key)
 
-    def _from(self, key: bytes, mirror: int, end: int) -> Iterator[Held]:
+    def extent(self, mirror: int, extent: int, known: Extents | None = None) -> list[Held]:
+        """The chunks of `mirror` that start in `extent`, by offset."""
+        held = None if known is None else known.get((mirror, extent))
+        if held is None:
+            try:
+                value = self._db.get(_EXTENT_KEY.pack(b"x", mirror, extent))
+                held = [] if value is None else [Held._make(row) for row in _HELD.iter_unpack(value)]
+            except Exception as error:
+                raise IndexFailedError(str(error)) from error
+            if known is not None:
+                known[mirror, extent] = held
+        return held
+
+    def last_before(self, mirror: int, offset: int, known: Extents | None = None) -> Held | None:
+        """The last chunk of `mirror` that starts before `offset`; None if there is none that may reach there."""
+        size = self.extent_bytes
+        extent = (offset - 1) // size
+        while extent >= 0 and (extent + 1) * size + MAX_CHUNK_BYTES > offset:
+            held = self.extent(mirror, extent, known)
+            position = bisect_left(held, offset, key=_offset)
+            if position:
+                return held[position - 1]
+            extent -= 1
+        return None
+
+    def of_mirror(self, mirror: int) -> list[Held]:
+        """All chunks of a mirror."""
+        prefix = _MIRROR_KEY.pack(b"x", mirror)
         try:
-            rows = self._db.iter()
-            rows.seek(key)
-            while rows.valid():
-                held = _held(rows.key(), rows.value(), mirror)
-                if held is None or held.offset >= end:
-                    return
-                yield held
-                rows.next()
-        except Exception as error:
+            return [Held._make(row) for _, value in self._rows(prefix) for row in _HELD.iter_unpack(value)]
+        except struct.error as error:
             raise IndexFailedError(str(error)) from error
 
     # --- mirrors
@@ -216,13 +269,13 @@ class PresenceIndex:
         self._next_mirror += 1
         batch = WriteBatch(raw_mode=True)
         batch.put(_MIRROR_KEY.pack(b"m", number), pack)
-        batch.put(_COUNTERS_KEY, _COUNTERS.pack(VERSION, self.epoch, self._next_mirror, 0))
+        batch.put(_COUNTERS_KEY, self._counters(clean=False))
         self._write(batch)
         return number
 
     def remove_mirror(self, number: int) -> None:
         """Forget a mirror and whatever was recorded of it."""
-        self.remove(number, self.starting_in(number, 0, 1 << 64))
+        self.remove(number, self.of_mirror(number))
         batch = WriteBatch(raw_mode=True)
         batch.delete(_MIRROR_KEY.pack(b"m", number))
         batch.delete(_MIRROR_KEY.pack(b"u", number))
@@ -271,8 +324,11 @@ class PresenceIndex:
 
     def _put_counters(self, *, clean: bool) -> None:
         batch = WriteBatch(raw_mode=True)
-        batch.put(_COUNTERS_KEY, _COUNTERS.pack(VERSION, self.epoch, self._next_mirror, int(clean)))
+        batch.put(_COUNTERS_KEY, self._counters(clean=clean))
         self._write(batch)
+
+    def _counters(self, *, clean: bool) -> bytes:
+        return _COUNTERS.pack(VERSION, self.extent_bytes, self.epoch, self._next_mirror, int(clean))
 
     def _write(self, batch: WriteBatch) -> None:
         try:
@@ -281,14 +337,8 @@ class PresenceIndex:
             raise IndexFailedError(str(error)) from error
 
 
-def _held(key: bytes, value: bytes, mirror: int) -> Held | None:
-    if len(key) != _REVERSE_KEY.size or key[:1] != b"x":
-        return None
-    _, number, offset = _REVERSE_KEY.unpack(key)
-    if number != mirror:
-        return None
-    chunk, length = _REVERSE.unpack(value)
-    return Held(chunk, offset, length)
+def _offset(held: Held) -> int:
+    return held.offset
 
 
 def _options() -> Options:

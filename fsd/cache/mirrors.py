@@ -126,10 +126,10 @@ class Mirror:
 class Mirrors:
     """All mirrors of a cache."""
 
-    def __init__(self, directory: Path, index: PresenceIndex, open_mirrors: int, extent_bytes: int) -> None:
+    def __init__(self, directory: Path, index: PresenceIndex, open_mirrors: int) -> None:
         self._directory = directory
         self._index = index
-        self._extent_bytes = extent_bytes
+        self._extent_bytes = index.extent_bytes
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._max_open = open_mirrors if soft < 0 else max(8, min(open_mirrors, soft // 2))
         self._by_pack: dict[bytes, Mirror] = {}

@@ -10,13 +10,13 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from fsd.errors import CorruptDataError
 from fsd.format.limits import MAX_CHUNK_BYTES
 from fsd.format.model import PlacedChunk, Placement
 from fsd.format.pack import PackedChunk
-from fsd.ids import ID_BYTES
 
 WIDEN_MIN_BYTES = 256 * 1024
 """The first window: what costs a tenth of a round trip on the link that the limits are made for."""
@@ -31,6 +31,12 @@ RECENT_S = 30.0
 RECENT_MISSES = 32
 RECENT_PACKS = 1024
 """Bounds of the history: misses kept a pack, packs kept."""
+
+WIDEN_MAX_CHUNKS = 1024
+"""To either side of a miss. Each costs ten microseconds of the event loop."""
+
+CONTENTS_CHUNK_MEMORY_BYTES = 56
+"""40 in the contents, 8 for each of two sums."""
 
 MAX_PACK_BYTES = 1 << 50
 """No placement reaches further; what claims to is not worth a request."""
@@ -115,38 +121,25 @@ class MissHistory:
 
 
 class PackContents:
-    """A pack's contents, 48 bytes a chunk: a list of `PackedChunk` takes five times that."""
+    """A pack's contents with the sums that make placements of them."""
 
     def __init__(self, pack: bytes, chunks: Sequence[PackedChunk]) -> None:
+        """Takes a microsecond a chunk."""
         self.pack = pack
-        self._ids = b"".join(chunk.id for chunk in chunks)
-        self._offsets = array("Q")
-        self._plain_offsets = array("Q")
-        offset = plain_offset = 0
-        for chunk in chunks:
-            self._offsets.append(offset)
-            self._plain_offsets.append(plain_offset)
-            offset += chunk.stored
-            plain_offset += chunk.length
-        self._offsets.append(offset)
-        self._plain_offsets.append(plain_offset)
-
-    def __len__(self) -> int:
-        return len(self._offsets) - 1
+        self._chunks = chunks
+        self._offsets = array("Q", accumulate((chunk.stored for chunk in chunks), initial=0))
+        self._plain_offsets = array("Q", accumulate((chunk.length for chunk in chunks), initial=0))
 
     @property
     def memory_bytes(self) -> int:
-        """What it takes in memory."""
-        return len(self) * (ID_BYTES + 16)
+        """What it takes in memory, about."""
+        return CONTENTS_CHUNK_MEMORY_BYTES * len(self._chunks)
 
     def chunk(self, position: int) -> PlacedChunk:
         """The chunk at `position` in pack order."""
-        offset, plain_offset = self._offsets[position], self._plain_offsets[position]
-        return PlacedChunk(
-            self._ids[position * ID_BYTES : (position + 1) * ID_BYTES],
-            self._plain_offsets[position + 1] - plain_offset,
-            Placement(self.pack, offset, self._offsets[position + 1] - offset, plain_offset),
-        )
+        chunk, stored, length = self._chunks[position]
+        place = Placement(self.pack, self._offsets[position], stored, self._plain_offsets[position])
+        return PlacedChunk(chunk, length, place)
 
     def neighbours(self, offset: int, window_bytes: int, is_known: Callable[[bytes], bool]) -> list[PlacedChunk]:
         """Chunks around byte `offset` of the pack worth fetching: `window_bytes` of them, none that `is_known`.
@@ -154,23 +147,22 @@ class PackContents:
         Half the window lies before, half behind; a side that ends early, at a known chunk or the pack's end, leaves
         its rest to the other. A reader who comes from one side so gets the whole window on the other.
         """
+        count = len(self._chunks)
         here = bisect_right(self._offsets, offset) - 1
-        if not 0 <= here < len(self):
+        if not 0 <= here < count:
             return []
         before: list[PlacedChunk] = []
         taken = self._take(range(here - 1, -1, -1), window_bytes // 2, is_known, before)
         behind: list[PlacedChunk] = []
-        taken += self._take(range(here + 1, len(self)), window_bytes - taken, is_known, behind)
-        if before and taken < window_bytes:
-            rest = range(here - 1 - len(before), -1, -1)
-            self._take(rest, window_bytes - taken, is_known, before)
+        taken += self._take(range(here + 1, count), window_bytes - taken, is_known, behind)
+        self._take(range(here - 1 - len(before), -1, -1), window_bytes - taken, is_known, before)
         return before[::-1] + behind
 
     def _take(
-        self, positions: Iterable[int], budget: int, is_known: Callable[[bytes], bool], into: list[PlacedChunk]
+        self, positions: Sequence[int], budget: int, is_known: Callable[[bytes], bool], into: list[PlacedChunk]
     ) -> int:
         taken = 0
-        for position in positions:
+        for position in positions[:WIDEN_MAX_CHUNKS]:
             chunk = self.chunk(position)
             if taken + chunk.placement.stored > budget or is_known(chunk.id):
                 break

@@ -12,7 +12,7 @@ from collections import OrderedDict
 import trio
 
 from fsd.cache.fetcher import Fetcher
-from fsd.cache.plan import MissHistory, PackContents
+from fsd.cache.plan import CONTENTS_CHUNK_MEMORY_BYTES, RECENT_PACKS, MissHistory, PackContents
 from fsd.cache.presence import Presence
 from fsd.errors import FsdError
 from fsd.format.model import PlacedChunk
@@ -20,8 +20,8 @@ from fsd.repo.packs import PackSource
 
 log = logging.getLogger(__name__)
 
-CONTENTS_MEMORY_BYTES = 8 * 1024 * 1024
-"""Contents kept: of 170 packs of a thousand chunks."""
+CONTENTS_MEMORY_BYTES = 16 * 1024 * 1024
+"""Contents kept: of 300 packs of a thousand chunks, or of six packs of files of 1 KiB."""
 
 
 class Widening:
@@ -35,13 +35,17 @@ class Widening:
         nursery: trio.Nursery,
         *,
         widen_max_bytes: int,
+        limiter: trio.CapacityLimiter,
     ) -> None:
         self._source = source
         self._presence = presence
         self._fetcher = fetcher
         self._nursery = nursery
+        self._limiter = limiter
         self._history = MissHistory(widen_max_bytes)
         self._contents: OrderedDict[bytes, PackContents | None] = OrderedDict()
+        """Least recently used first. None: it has too many chunks to be worth the memory."""
+        self._contents_bytes = 0
         self._asked: set[bytes] = set()
         self.widened_bytes = 0
 
@@ -59,22 +63,27 @@ class Widening:
 
     async def _ask(self, pack: bytes, offset: int, window: int) -> None:
         try:
-            chunks = await self._source.contents(pack)
+            self._keep(pack, await self._load(pack))
         except FsdError as error:
-            # Not a reader's error: their chunk has a fetch of its own.
+            # Not a reader's error: their chunk has a fetch of its own. The next miss asks again.
             log.warning("cannot read the contents of pack %s: %s", pack.hex(), error)
             return
         finally:
             self._asked.discard(pack)
-        contents = PackContents(pack, chunks)
-        if contents.memory_bytes > CONTENTS_MEMORY_BYTES // 4:
-            # Not worth its memory: chunks this small come along with their neighbours over the gap.
-            self._contents[pack] = None
-        else:
-            self._contents[pack] = contents
-        while sum(kept.memory_bytes for kept in self._contents.values() if kept is not None) > CONTENTS_MEMORY_BYTES:
-            self._contents.popitem(last=False)
         self._widen(pack, offset, window)
+
+    async def _load(self, pack: bytes) -> PackContents | None:
+        chunks = await self._source.contents(pack)
+        if len(chunks) * CONTENTS_CHUNK_MEMORY_BYTES > CONTENTS_MEMORY_BYTES // 2:
+            return None
+        return await trio.to_thread.run_sync(PackContents, pack, chunks, limiter=self._limiter)
+
+    def _keep(self, pack: bytes, contents: PackContents | None) -> None:
+        self._contents[pack] = contents
+        self._contents_bytes += contents.memory_bytes if contents is not None else 0
+        while self._contents_bytes > CONTENTS_MEMORY_BYTES or len(self._contents) > RECENT_PACKS:
+            _, dropped = self._contents.popitem(last=False)
+            self._contents_bytes -= dropped.memory_bytes if dropped is not None else 0
 
     def _widen(self, pack: bytes, offset: int, window: int) -> None:
         contents = self._contents[pack]

@@ -20,7 +20,7 @@ import trio
 
 from fsd.cache.eviction import Evictor
 from fsd.cache.flushing import Flusher
-from fsd.cache.index import IndexFailedError
+from fsd.cache.index import Held, IndexFailedError
 from fsd.cache.mirrors import BLOCK_BYTES, MAX_MIRROR_BYTES, OVERFLOW_PACK, Mirror, Mirrors
 from fsd.cache.plan import Range
 from fsd.cache.presence import Presence
@@ -69,7 +69,8 @@ class MirrorWriter:
         self._evictor = evictor
         self._flusher = flusher
         self._limiter = limiter
-        self._overflow_end = 0
+        self._overflow_end = 0, 0
+        """Number of the overflow mirror, and where the next chunk goes in it."""
         self.streamed_bytes = 0
         """Served without being kept: there was no room."""
 
@@ -117,35 +118,38 @@ class MirrorWriter:
     async def _claim(self, fetched: Range, absent: set[bytes], held: list[Mirror]) -> list[_Target]:
         """Decide where each chunk goes. The mirrors that get any are in `held`, with write marks."""
         own = held[0]
-        targets: list[_Target] = []
-        try:
-            for chunk in fetched.chunks:
-                offset = chunk.placement.plain_offset
-                if chunk.id not in absent:
-                    targets.append(_Target(chunk, None, 0))
-                elif offset + chunk.length <= MAX_MIRROR_BYTES and self._presence.claim(
-                    own.number, chunk.id, offset, chunk.length
-                ):
-                    targets.append(_Target(chunk, own, offset))
-                else:
-                    targets.append(await self._claim_overflow(chunk, held))
-        except BaseException:
-            self._settle(targets, set(), [])
-            raise
+        places = {
+            chunk.id: Held(chunk.placement.plain_offset, chunk.length, chunk.id)
+            for chunk in fetched.chunks
+            if chunk.id in absent and chunk.placement.plain_offset + chunk.length <= MAX_MIRROR_BYTES
+        }
+        granted = dict(zip(places, self._presence.claim(own.number, places.values()), strict=True))
+        targets = [
+            _Target(chunk, own if granted.get(chunk.id) else None, chunk.placement.plain_offset)
+            for chunk in fetched.chunks
+        ]
+        refused = [n for n, target in enumerate(targets) if target.mirror is None and target.chunk.id in absent]
+        if refused:
+            try:
+                overflow = await self._mirrors.begin_write(OVERFLOW_PACK, self._limiter)
+                held.append(overflow)
+                for n in refused:
+                    targets[n] = self._claim_overflow(targets[n].chunk, overflow)
+            except BaseException:
+                self._settle(targets, set(), [])
+                raise
         return targets
 
-    async def _claim_overflow(self, chunk: PlacedChunk, held: list[Mirror]) -> _Target:
-        overflow = next((mirror for mirror in held if mirror.pack == OVERFLOW_PACK), None)
-        if overflow is None:
-            overflow = await self._mirrors.begin_write(OVERFLOW_PACK, self._limiter)
-            held.append(overflow)
-        end = self._presence.last_before(overflow.number, MAX_MIRROR_BYTES)
-        offset = max(self._overflow_end, end.offset + end.length if end is not None else 0)
-        if offset + chunk.length > MAX_MIRROR_BYTES or not self._presence.claim(
-            overflow.number, chunk.id, offset, chunk.length
-        ):
+    def _claim_overflow(self, chunk: PlacedChunk, overflow: Mirror) -> _Target:
+        """A place at the end of the overflow mirror."""
+        number, offset = self._overflow_end
+        if number != overflow.number:
+            size = os.fstat(self._mirrors.descriptor(overflow)).st_size
+            offset = -(-size // BLOCK_BYTES) * BLOCK_BYTES
+        self._overflow_end = overflow.number, offset + chunk.length
+        place = Held(offset, chunk.length, chunk.id)
+        if offset + chunk.length > MAX_MIRROR_BYTES or not all(self._presence.claim(overflow.number, [place])):
             return _Target(chunk, None, 0)
-        self._overflow_end = offset + chunk.length
         return _Target(chunk, overflow, offset)
 
     def _settle(self, targets: list[_Target], written: set[bytes], held: list[Mirror]) -> None:

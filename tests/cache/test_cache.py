@@ -18,6 +18,7 @@ from fsd.cache.cache import Cache
 from fsd.cache.index import PresenceIndex
 from fsd.errors import ConflictError, CorruptDataError
 from fsd.format.model import PlacedChunk
+from fsd.format.pack import Contents, encode_row
 from fsd.limits import KIB, MIB
 from tests.cache.world import SMALL_LIMITS, World, size_of
 
@@ -250,9 +251,9 @@ async def test_contents_that_lie_are_found_out(tmp_path: Path) -> None:
         async def read(self, pack: bytes, start: int, length: int) -> bytes:
             return await world.source.read(pack, start, length)
 
-        async def contents(self, pack: bytes) -> list[Any]:
+        async def contents(self, pack: bytes) -> Contents:
             told = await world.source.contents(pack)
-            return [row._replace(id=told[n - 1].id) for n, row in enumerate(told)]
+            return Contents(b"".join(encode_row(told[n - 1].id, *row[1:]) for n, row in enumerate(told)))
 
     async with Cache.open(tmp_path, Liar(), SMALL_LIMITS) as cache:
         for chunk in chunks:

@@ -13,6 +13,12 @@ from hypothesis import strategies as st
 from fsd.cache.index import Held, IndexFailedError, Location, PresenceIndex
 from fsd.cache.presence import Presence
 
+EXTENT = 16
+
+
+def claim(presence: Presence, number: int, offset: int, length: int) -> bool:
+    return presence.claim(1, [Held(offset, length, chunk(number))]) == [True]
+
 
 def chunk(number: int) -> bytes:
     return number.to_bytes(32, "big")
@@ -27,8 +33,8 @@ def limiter() -> trio.CapacityLimiter:
 
 
 async def test_pending_then_recorded(tmp_path: Path) -> None:
-    presence = Presence(PresenceIndex.open(tmp_path / "index"))
-    assert presence.claim(1, chunk(1), 0, 10)
+    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT))
+    assert claim(presence, 1, 0, 10)
     assert presence.find(chunk(1)) is None
     presence.add(1, chunk(1), 0, 10)
     here = Location(1, 0, 10, presence.epoch)
@@ -48,9 +54,9 @@ async def test_pending_then_recorded(tmp_path: Path) -> None:
 
 
 async def test_what_is_dropped_during_a_flush_stays_dropped(tmp_path: Path) -> None:
-    presence = Presence(PresenceIndex.open(tmp_path / "index"))
+    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT))
     for number in (1, 2):
-        presence.claim(1, chunk(number), number * 10, 10)
+        claim(presence, number, number * 10, 10)
         presence.add(1, chunk(number), number * 10, 10)
     location = presence.find(chunk(1))
     assert location is not None
@@ -64,13 +70,13 @@ async def test_what_is_dropped_during_a_flush_stays_dropped(tmp_path: Path) -> N
     await presence.flush(no_sync, limiter())
     assert presence.find(chunk(1)) is None
     assert presence.find(chunk(2)) is not None
-    assert presence.claim(1, chunk(3), 10, 10)
+    assert claim(presence, 3, 10, 10)
     presence._index.close()
 
 
 async def test_eviction_waits_for_a_flush_and_a_flush_writes_nothing_that_was_evicted(tmp_path: Path) -> None:
-    presence = Presence(PresenceIndex.open(tmp_path / "index"))
-    presence.claim(1, chunk(1), 0, 10)
+    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT))
+    claim(presence, 1, 0, 10)
     presence.add(1, chunk(1), 0, 10)
 
     async def sync(_mirrors: set[int]) -> None:
@@ -84,8 +90,8 @@ async def test_eviction_waits_for_a_flush_and_a_flush_writes_nothing_that_was_ev
 
 
 async def test_a_sync_that_fails_records_nothing(tmp_path: Path) -> None:
-    presence = Presence(PresenceIndex.open(tmp_path / "index"))
-    presence.claim(1, chunk(1), 0, 10)
+    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT))
+    claim(presence, 1, 0, 10)
     presence.add(1, chunk(1), 0, 10)
 
     async def sync(_mirrors: set[int]) -> None:
@@ -97,12 +103,12 @@ async def test_a_sync_that_fails_records_nothing(tmp_path: Path) -> None:
     assert presence.find(chunk(1)) is not None
     presence.abandon_pending()
     assert presence.find(chunk(1)) is None
-    assert presence.claim(1, chunk(2), 5, 10)
+    assert claim(presence, 2, 5, 10)
     presence._index.close()
 
 
 async def test_a_confirmed_chunk_has_the_present_epoch(tmp_path: Path) -> None:
-    index = PresenceIndex.open(tmp_path / "index")
+    index = PresenceIndex.open(tmp_path / "index", EXTENT)
     index.put([(chunk(1), Location(1, 0, 10, index.epoch - 1))])
     presence = Presence(index)
     location = presence.find(chunk(1))
@@ -110,14 +116,14 @@ async def test_a_confirmed_chunk_has_the_present_epoch(tmp_path: Path) -> None:
     presence.confirm(chunk(1), location)
     await presence.flush(no_sync, limiter())
     assert index.get(chunk(1)) == Location(1, 0, 10, index.epoch)
-    assert not presence.claim(1, chunk(2), 9, 10)
+    assert not claim(presence, 2, 9, 10)
     index.close()
 
 
 async def test_an_index_that_fails_makes_chunks_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_logs: list[object]
 ) -> None:
-    index = PresenceIndex.open(tmp_path / "index")
+    index = PresenceIndex.open(tmp_path / "index", EXTENT)
     index.put([(chunk(1), Location(1, 0, 10, index.epoch))])
     presence = Presence(index)
 
@@ -127,7 +133,7 @@ async def test_an_index_that_fails_makes_chunks_absent(
     for name in ("get", "last_before", "remove"):
         monkeypatch.setattr(index, name, fail)
     assert presence.find(chunk(1)) is None
-    assert not presence.claim(1, chunk(2), 50, 10)
+    assert not claim(presence, 2, 50, 10)
     presence.drop(chunk(1), Location(1, 0, 10, 1))
     assert presence.failures == 3
     assert len(error_logs) == 1
@@ -142,14 +148,13 @@ RANGES = st.tuples(st.integers(0, 60), st.integers(1, 20))
 async def test_ranges_never_overlap(tmp_path: Path, steps: list[tuple[str, tuple[int, int]]]) -> None:
     index = _shared(tmp_path)
     presence = Presence(index)
-    for mirror in (1,):
-        index.remove(mirror, index.starting_in(mirror, 0, 1 << 60))
+    index.remove(1, index.of_mirror(1))
     taken: dict[int, int] = {}
     added: set[int] = set()
     for step, (start, length) in steps:
         if step == "claim":
             free = all(start + length <= other or other + size <= start for other, size in taken.items())
-            assert presence.claim(1, chunk(start), start, length) == free
+            assert claim(presence, start, start, length) == free
             if free:
                 taken[start] = length
         elif step == "add" and start in taken and start not in added:
@@ -166,10 +171,11 @@ async def test_ranges_never_overlap(tmp_path: Path, steps: list[tuple[str, tuple
             for offset in [offset for offset in taken if start <= offset < start + length]:
                 del taken[offset]
                 added.discard(offset)
-        assert presence.starting_in(1, 0, 100) == [Held(chunk(n), n, taken[n]) for n in sorted(taken)]
+        assert presence.starting_in(1, 0, 100) == [Held(n, taken[n], chunk(n)) for n in sorted(taken)]
         before = [n for n in sorted(taken) if n < start]
         last = presence.last_before(1, start)
         assert (last.offset if last else None) == (before[-1] if before else None)
+        assert presence.of_mirror(1) == presence.starting_in(1, 0, 100)
         for offset in added:
             assert presence.find(chunk(offset)) is not None
 
@@ -180,5 +186,5 @@ _open: dict[Path, PresenceIndex] = {}
 def _shared(directory: Path) -> PresenceIndex:
     """One index for all examples: opening takes longer than the test."""
     if directory not in _open:
-        _open[directory] = PresenceIndex.open(directory / "index")
+        _open[directory] = PresenceIndex.open(directory / "index", EXTENT)
     return _open[directory]
