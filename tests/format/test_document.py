@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from fsd.format.chunker import Chunker, ChunkerParams
 from fsd.format.keys import MAX_REF_NAME_CHARACTERS, ObjectKind
 from fsd.format.recipe import MAX_RECIPE_PIECES
 from fsd.format.ref import MAX_MOVES, MAX_SUMMARY_CHARACTERS
+from fsd.repo.rules import Matcher, Rule, stem_hash
 from tests.format.example import example_parts, example_store, hex_dump
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/format.md").read_text()
@@ -87,3 +89,38 @@ def test_chunks_end_where_the_document_says() -> None:
     assert f"0x{s:016x} and 0x{t:016x}" in " ".join(DOCUMENT.split())
     data = random.Random(9).randbytes(200_000) + bytes(200_001)
     assert cut_as_documented(data, 32_768, s, t) == Chunker(ChunkerParams()).cut(data, last=True)
+
+
+def hash_as_documented(seed: int, path: bytes) -> int:
+    """The hash by which a path is sampled, by the document's words."""
+    directory, slash, name = path.rpartition(b"/")
+    while (dot := name.rfind(b".")) > 0:
+        extension = name[dot + 1 :]
+        if not (1 <= len(extension) <= 16 and extension.isalnum() and extension.isascii() and extension[:1].isalpha()):
+            break
+        name = name[:dot]
+    return int.from_bytes(blake3(str(seed).encode() + b"\0" + directory + slash + name).digest()[:8], "little")
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_samples_are_what_the_document_says(seed: int) -> None:
+    names = [
+        "x",
+        "x.jpg",
+        "x.tar.gz",
+        "run.0001.png",
+        ".hidden",
+        ".hidden.txt",
+        "a.",
+        "a.b.",
+        "a..b",
+        "2024.05.01",
+        "ä.é",
+    ]
+    names += ["x." + "e" * 16, "x." + "e" * 17, "x.e_", "\n.a", "v1.2.json", "x.7z"]
+    paths = [f"{directory}{name}".encode() for directory in ("", "train/", "a.b/c.d/") for name in names]
+    matcher = Matcher(Rule(sample_percent=Decimal("12.5"), seed=seed))
+    for path in paths:
+        directory, _, name = path.rpartition(b"/")
+        assert stem_hash(seed, directory, name) == hash_as_documented(seed, path)
+        assert matcher.selects(directory, name) == (hash_as_documented(seed, path) < 2**64 // 8)
