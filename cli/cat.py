@@ -43,7 +43,8 @@ def cat(invocation: Invocation, place: str) -> None:
             raise UsageError(f"{shown(parsed.path)} is a directory", hint=f"see 'fsd ls {place}'")
         async with aclosing(_contents(repositories, Pieces(entry, repositories.objects))) as contents:
             async for content in contents:
-                await trio.to_thread.run_sync(write_bytes, content)
+                # Whoever reads may take for ever; Ctrl-C must not.
+                await trio.to_thread.run_sync(write_bytes, content, abandon_on_cancel=True)
 
     run_on_store(invocation, work)
 

@@ -7,6 +7,7 @@ bytes that are not UTF-8 appear as lone surrogates (Python's surrogateescape), s
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
@@ -31,9 +32,11 @@ def note(line: str) -> None:
 
 
 def write_bytes(data: bytes | bytearray | memoryview) -> None:
-    """Content, as it is."""
+    """Content, as it is. Past the stream's buffer: a thread that waits for a reader must hold nobody's lock."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(sys.stdout.fileno(), view) :]
 
 
 def is_terminal() -> bool:

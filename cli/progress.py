@@ -1,6 +1,6 @@
 """A progress bar: one line on a terminal, for whatever takes more than a second; nothing anywhere else.
 
-    read ━━━━━━━━━━━━━━━━━━╸━━━━━━━━━━  61%  1.6 GiB of 2.7 GiB  312.4 MiB/s  4 s left
+    read ━━━━━━━━━━━━━━━━━━╸━━━━━━━━━━  61%     1.6 GiB of 2.7 GiB   312.4 MiB/s  4 s left
 
 The bar is redrawn when somebody reports progress and the last drawing is a tenth of a second old; `ticking` redraws it
 besides, so that a stalled store shows as a falling rate and not as a frozen screen.
@@ -34,6 +34,7 @@ _LONGEST_GUESS_S = 100 * 3600.0
 """A longer time left says that the work stands still, not when it will be done."""
 
 _CLEAR_LINE = "\r\x1b[K"
+_LEFT_CELLS = len("59 min 59 s left")
 _MIN_BAR_CELLS = 10
 _MAX_BAR_CELLS = 40
 
@@ -82,13 +83,13 @@ def draw(
         return fit(f"{label}  {done.items:,} files  {format_size(done.size_bytes)}  {speed}", cells)
     share = min(done.weight / total.weight, 1.0) if total.weight else 1.0
     remaining_s = (total.weight - done.weight) / rate[1] if rate[1] > 0 else math.inf
-    left = f"  {duration(remaining_s)} left" if 0 < remaining_s < _LONGEST_GUESS_S else ""
-    numbers = f"{format_size(done.size_bytes)} of {format_size(total.size_bytes)}"
-    tail = f" {share:4.0%}  {numbers}  {speed}{left}"
-    room = min(cells - width(label) - 1 - width(tail), _MAX_BAR_CELLS)
+    left = f"{duration(remaining_s)} left" if 0 < remaining_s < _LONGEST_GUESS_S else ""
+    # Numbers in columns: a bar that changes its length with every drawing is hard to look at.
+    tail = f" {share:4.0%}  {format_size(done.size_bytes):>10} of {format_size(total.size_bytes)}  {speed:>12}  {left}"
+    room = min(cells - width(label) - 1 - width(tail) - max(_LEFT_CELLS - len(left), 0), _MAX_BAR_CELLS)
     if room < _MIN_BAR_CELLS:
-        return fit(f"{label} {tail}", cells)
-    return f"{label} {_bar(share, room, plain=plain)}{tail}"
+        return fit(f"{label} {tail.rstrip()}", cells)
+    return f"{label} {_bar(share, room, plain=plain)}{tail}".rstrip()
 
 
 def _bar(share: float, cells: int, *, plain: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -203,18 +204,40 @@ def test_log_of_what_has_none(look: Fsd) -> None:
 # --- cat
 
 
+def start(published: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """`fsd` as a process of its own, that may write as it likes."""
+    command = [sys.executable, "-m", "fsd_cli", "--store", os.fspath(published), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
 @pytest.mark.parametrize(
     "name", ["large.bin", "run.sh", os.fsdecode(b"latin-\xe9"), "odd\nname \x1b[1m", "images/wren/3.jpg"]
 )
 def test_cat(name: str, published: Path) -> None:
-    process = subprocess.run(
-        [sys.executable, "-m", "fsd_cli", "--store", published, "cat", f"birds/v2/{name}"],
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert process.stderr == b""
-    assert process.stdout == (published.parent / "birds" / name).read_bytes()
+    with start(published, "cat", f"birds/v2/{name}") as process:
+        out, err = process.communicate(timeout=60)
+    assert err == b""
+    assert out == (published.parent / "birds" / name).read_bytes()
+
+
+def test_ctrl_c_while_somebody_is_slow_to_read(published: Path) -> None:
+    with start(published, "cat", "birds/v2/large.bin") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert len(process.stdout.read(1)) == 1, "it is at it, and will not get rid of 5 MB"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("arguments", [["cat", "birds/v2/large.bin"], ["ls", "-R", "birds/v2"], ["log", "birds"]])
+def test_a_reader_that_goes_away(arguments: list[str], published: Path) -> None:
+    with start(published, *arguments) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert process.stderr.read() == b""
 
 
 def test_cat_of_what_is_no_file(look: Fsd) -> None:

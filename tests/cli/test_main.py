@@ -179,10 +179,24 @@ def complete(*words: str) -> list[str]:
     """What fish would offer: plain lines of kind, value and help."""
     result = fsd(_FSD_COMPLETE="bash_complete", COMP_WORDS=" ".join(words), COMP_CWORD=str(len(words) - 1))
     assert result.returncode == 0, result.stderr
-    return [line.partition(",")[2] for line in result.stdout.splitlines()]
+    return [line.partition(",")[2] for line in result.stdout.splitlines() if line]
 
 
 def test_completion_of_commands_and_options() -> None:
     assert complete("fsd", "com") == ["commit"]
     assert "--store" in complete("fsd", "--")
     assert main_module.COMPLETION_VARIABLE == "_FSD_COMPLETE"
+
+
+def test_completion_of_names(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FSD_STORE", str(published))
+    assert complete("fsd", "ls", "b") == ["birds/"]
+    assert complete("fsd", "ls", "birds/v") == ["birds/v1", "birds/v2"]
+    assert complete("fsd", "tag", "m") == ["model"]
+    assert complete("fsd", "tag", "birds", "d") == ["dev"]
+
+
+@pytest.mark.parametrize("store", ["/nowhere", "gs://bucket/prefix", "ftp://x", "/etc"])
+def test_completion_never_fails(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FSD_STORE", store)
+    assert complete("fsd", "ls", "b") == []

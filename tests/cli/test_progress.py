@@ -39,16 +39,17 @@ def uncoloured(line: str) -> str:
 
 def test_draw() -> None:
     line = draw("read", Amount(61 * MEBIBYTE), Amount(100 * MEBIBYTE), (13 * MEBIBYTE, 13 * MEBIBYTE), cells=100)
-    assert uncoloured(line) == f"read {'━' * 40}  61%  61.0 MiB of 100.0 MiB  13.0 MiB/s  3.0 s left"
-    plain = draw("read", Amount(50), Amount(100), cells=60, plain=True)
-    assert plain == "read ##############--------------  50%  50 B of 100 B  0 B/s"
+    assert uncoloured(line) == f"read {'━' * 33}  61%    61.0 MiB of 100.0 MiB    13.0 MiB/s  3.0 s left"
+    plain = draw("read", Amount(50), Amount(100), cells=80, plain=True)
+    assert plain == "read ########---------  50%        50 B of 100 B         0 B/s"
     assert draw("read", Amount(50, 3), None, (7, 7), cells=60) == "read  3 files  50 B  7 B/s"
-    assert " 100%  0 B of 0 B" in draw("read", Amount(), Amount(), cells=60)
+    assert " 100%         0 B of 0 B" in draw("read", Amount(), Amount(), cells=60)
 
 
 def test_files_count_however_small_they_are() -> None:
     line = draw("read", Amount(0, 500), Amount(0, 1000), (0, 500 * ITEM_BYTES), cells=80)
-    assert " 50%  0 B of 0 B  0 B/s  1.0 s left" in line
+    assert line.split("%")[0].endswith(" 50")
+    assert line.endswith("1.0 s left")
 
 
 amounts = st.builds(Amount, st.integers(0, 10**15), st.integers(0, 10**9))
