@@ -156,6 +156,7 @@ class Desk:
         self.state = place / f"state{name}"
         self.limits = limits
         self.clock = clock
+        self.wants_total = False
         self.progress = Counting()
         self.top.mkdir(exist_ok=True)
 
@@ -171,7 +172,7 @@ class Desk:
         """Make the folder what is said, and publish it."""
         if folder is not None:
             write_folder(self.top, folder)
-        self.progress = Counting()
+        self.progress = Counting(wants_total=self.wants_total)
         return await publish(
             await self.repositories(),
             os.fsencode(self.top),

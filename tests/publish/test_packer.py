@@ -1,0 +1,194 @@
+"""Packs: who goes where, what is in them, and when they count as durable; the order of what waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from fsd.format.keys import ObjectKind, pack_key
+from fsd.format.model import Placement
+from fsd.format.pack import decode_chunk
+from fsd.ids import content_id
+from fsd.limits import KIB, Limits
+from fsd.publish import packer as packer_module
+from fsd.publish.known import KnownChunks
+from fsd.publish.packer import Packer
+from fsd.publish.writer import DeferredWriter, PackOrder
+from fsd.repo.packs import PackReader
+from fsd.stores.base import Store
+from fsd.stores.memory import MemoryStore
+from tests.faulty import FaultyStore, Stall
+from tests.publish.folders import Counting, keys_of
+
+LIMITS = Limits(pack_bytes=10 * KIB, publish_queue_bytes=8 * KIB, upload_tasks=1)
+
+SEGMENT = ObjectKind.SEGMENT
+
+
+class Bench:
+    """A packer and all that it works with."""
+
+    def __init__(self, store: Store, folder: Path, nursery: trio.Nursery, limits: Limits) -> None:
+        self.store = store
+        self.known = KnownChunks(folder)
+        self.known.open()
+        self.order = PackOrder()
+        self.writer = DeferredWriter(store, self.order)
+        self.progress = Counting()
+        self.packer = Packer(store, limits, self.known, self.order, self.writer, self.progress, nursery)
+        self.placed: dict[bytes, tuple[Placement, bytes]] = {}
+
+    def add(self, data: bytes, *, own: bool = False) -> Placement:
+        add = self.packer.add_own if own else self.packer.add_shared
+        placement = add(content_id(data), len(data), data)
+        self.placed[content_id(data)] = (placement, data)
+        return placement
+
+    async def check(self) -> None:
+        """Everything is where it was said to be, and nothing else is there."""
+        reader = PackReader(self.store)
+        packs: dict[bytes, list[bytes]] = {}
+        for chunk, (placement, data) in self.placed.items():
+            packs.setdefault(placement.pack, []).append(chunk)
+            stored = await reader.read(placement.pack, placement.offset, placement.stored)
+            assert decode_chunk(chunk, stored, len(data)) == data
+        for pack, chunks in packs.items():
+            contents = await reader.contents(pack)
+            assert [packed.id for packed in contents] == chunks
+            plain = 0
+            for packed in contents:
+                assert self.placed[packed.id][0].plain_offset == plain
+                plain += packed.length
+        assert sorted(map(pack_key, packs)) == sorted(await keys_of(self.store, "packs/"))
+
+
+@asynccontextmanager
+async def bench(folder: Path, store: Store | None = None, limits: Limits = LIMITS) -> AsyncIterator[Bench]:
+    async with trio.open_nursery() as writing:
+        async with trio.open_nursery() as uploading:
+            made = Bench(MemoryStore() if store is None else store, folder, uploading, limits)
+            writing.start_soon(made.writer.run, 2)
+            yield made
+            await made.packer.finish()
+        await made.writer.drain()
+        writing.cancel_scope.cancel()
+    made.known.close(complete=True)
+
+
+def data(number: int, size: int) -> bytes:
+    return content_id(b"%d" % number) * (size // 32) + b"%d" % number
+
+
+async def test_nothing_makes_no_pack(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        await made.packer.relieve()
+    assert await keys_of(made.store) == []
+
+
+async def test_small_chunks_share_packs_of_bounded_size(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        for number in range(100):
+            made.add(data(number, 1000))
+            await made.packer.relieve()
+    await made.check()
+    assert made.packer.packs == 10
+    assert made.packer.stored_bytes == sum(len(each) for _, each in made.placed.values())
+    assert made.progress.stored_bytes > made.packer.stored_bytes
+
+
+async def test_a_pack_holds_a_bounded_number_of_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packer_module, "SHARED_PACK_CHUNKS", 7)
+    async with bench(tmp_path) as made:
+        for number in range(20):
+            made.add(data(number, 10))
+    await made.check()
+    assert made.packer.packs == 3
+
+
+async def test_own_packs_beside_the_shared_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packer_module, "OWN_PACK_BYTES", 20_000)
+    # One upload at a time is allowed, and two packs are open at once: that must not be a deadlock.
+    with trio.fail_after(20):
+        async with bench(tmp_path) as made:
+            for large in range(4):
+                made.add(data(1000 + large, 500))
+                for number in range(12):
+                    made.add(data(100 * large + number, 3000), own=True)
+                    await made.packer.relieve()
+                made.packer.end_own()
+    await made.check()
+    assert made.packer.packs == 1 + 4 * 2
+
+
+async def test_adding_waits_while_the_store_does(tmp_path: Path) -> None:
+    store = FaultyStore(MemoryStore())
+    stalled = store.inject("upload.write", "*", Stall(), times=1)
+    async with trio.open_nursery() as nursery, bench(tmp_path, store) as made:
+        added = 0
+
+        async def add_many() -> None:
+            nonlocal added
+            for number in range(100):
+                made.add(data(number, 1000))
+                await made.packer.relieve()
+                added += 1
+
+        nursery.start_soon(add_many)
+        await stalled.wait_met(1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert added < 40
+        assert isinstance(stalled.action, Stall)
+        stalled.action.release.set()
+        while added < 100:
+            await trio.lowlevel.checkpoint()
+    await made.check()
+
+
+async def test_objects_wait_for_the_packs_begun_before_them(tmp_path: Path) -> None:
+    store = FaultyStore(MemoryStore())
+    stall = Stall()
+    stalled = store.inject("upload.finish", "*", stall, times=1)
+    async with bench(tmp_path, store) as made:
+        before = made.writer.write_soon(SEGMENT, SEGMENT.value + b"before")
+        await trio.testing.wait_all_tasks_blocked()
+        assert await keys_of(store, "logs/"), "it waits for nothing"
+        made.add(data(1, 100))
+        made.packer.end_shared()
+        await made.packer.relieve()
+        await stalled.wait_met(1)
+        after = made.writer.write_soon(SEGMENT, SEGMENT.value + b"after")
+        assert made.writer.write_soon(SEGMENT, SEGMENT.value + b"after") == after
+        assert made.writer.waiting_bytes > 0
+        await trio.testing.wait_all_tasks_blocked()
+        assert [key[-64:] for key in await keys_of(store, "logs/")] == [before.hex()]
+        stall.release.set()
+    assert len(await keys_of(store, "logs/")) == 2
+    assert made.writer.waiting_bytes == 0
+
+
+async def test_objects_that_wait_long_end_the_pack_that_they_wait_for(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        made.add(data(1, 100))
+        await made.packer.relieve()
+        assert await keys_of(made.store) == []
+        for number in range(100):
+            made.writer.write_soon(SEGMENT, SEGMENT.value + data(number, 100))
+        await made.packer.relieve()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(await keys_of(made.store, "packs/")) == 1
+        assert len(await keys_of(made.store, "logs/")) == 100
+
+
+def test_packs_become_durable_in_any_order() -> None:
+    order = PackOrder()
+    assert [order.begin() for _ in range(4)] == [1, 2, 3, 4]
+    durable = []
+    for number in (2, 1, 4, 3):
+        order.note_durable(number)
+        durable.append(order.durable)
+    assert durable == [0, 2, 2, 4]
