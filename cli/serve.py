@@ -11,6 +11,7 @@ import sys
 
 import trio
 
+from fsd.daemon import process
 from fsd.daemon.lifecycle import ReadyPipe
 from fsd.daemon.mount import serve
 from fsd.daemon.notify import Notifier
@@ -29,6 +30,7 @@ def main(argument: str) -> int:
         # Who runs it in the foreground, as a service manager does, has times of their own.
         format="%(asctime)s %(levelname)s %(message)s" if in_background else "%(levelname)s %(message)s",
     )
+    process.tune()
     ready = ReadyPipe(settings.ready_descriptor)
     notifier = Notifier(settings.notify_address)
     try:
