@@ -21,8 +21,9 @@ def test_round_trip(level: int, children: list[IndexChild]) -> None:
     level = level if children else 0
     logical = encode_index(level, children)
     index = Index(logical)
-    assert (index.level, index.children) == (level, children)
-    assert index.starts == [0, *accumulate(child.totals.entries for child in children)]
+    assert (index.level, list(index.children)) == (level, children)
+    assert index.children[1:] == children[1:]
+    assert list(index.starts) == [0, *accumulate(child.totals.entries for child in children)]
     assert index.totals == tuple(sum(child.totals[column] for child in children) for column in range(3))
     assert encode_index(index.level, index.children) == logical
     assert len(logical) == HEADER_BYTES + sum(map(child_bytes, children))
