@@ -12,9 +12,10 @@ What a rule means, in this order:
 The hash is that of the seed (in decimal), a NUL, and the path without its extensions: the first 8 bytes of the BLAKE3,
 as a little-endian number. An extension is a '.' (not a name's first character), a letter and at most 15 letters and
 digits; a name can end in several. What begins with a digit is none, for frames, dates and identifiers have dots as
-well: `run.0001.png` loses `.png` alone. So `x.jpg` and `x.json`, in one directory, have one hash and are in or out together; where the Nth file of a `limit` or
-`per_dir` has such companions they come along, and it is a few more than N. The hash depends on nothing else: 1% is a
-part of 10%, limit 10 of limit 100, and what is sampled stays so however the dataset grows.
+well: `run.0001.png` loses `.png` alone. So `x.jpg` and `x.json`, in one directory, have one hash and are in or out
+together; where the Nth file of a `limit` or `per_dir` has such companions they come along, and it is a few more than N.
+The hash depends on nothing else: 1% is a part of 10%, limit 10 of limit 100, and what is sampled stays so however the
+dataset grows.
 """
 
 from __future__ import annotations
