@@ -1,11 +1,7 @@
-"""Commits, and subsets, which are commits of another kind.
-
-Logical part (numbers little-endian):
-
-    8   magic "fsdcomm1"       4  length of the header       header: JSON, UTF-8       root: an index's logical part
+"""Commits, and subsets, which are commits of another kind: a header in JSON, then the root of the tree.
 
 The header is written with sorted keys and without spaces; its bytes are what the id covers, so a reader keeps them as
-they are. Unknown members are ignored.
+they are. Unknown members are ignored. `docs/format.md` has the bytes.
 """
 
 from __future__ import annotations

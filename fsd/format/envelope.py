@@ -1,17 +1,10 @@
 """The envelope of objects that are named by their hash: pages, indexes, recipes, commits, log segments.
 
-    offset  bytes
-         0      4  magic "fsd1"
-         4      4  L   length of the logical part, plain
-         8      4  L'  its stored length; equal to L if it is stored as it is, else smaller and one zstd frame
-        12      4  P   length of the placement part, plain (0: there is none)
-        16      4  P'  its stored length, by the same rule
-        20      8  first 8 bytes of the placement part's BLAKE3
-        28     L'  logical part; starts with the 8-byte magic of its kind
-     28+L'     P'  placement part
+It carries a logical part, which the id is the hash of, and a placement part with a checksum of its own, so that two
+publishers who place the same chunks differently make the same name. Each is one zstd frame where that is shorter.
+`docs/format.md` has the bytes.
 
-Numbers are little-endian. The id is the BLAKE3-256 of the plain logical part alone, so that two publishers who place
-the same chunks differently make the same name.
+Lengths are checked before anything is allocated for them; what `unseal` returns is what its name promises.
 """
 
 from __future__ import annotations

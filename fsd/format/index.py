@@ -1,13 +1,7 @@
 """Indexes: the upper levels of a tree, from its root down to its pages.
 
-Logical part (numbers little-endian; n children):
-
-    8   magic "fsdindx1"       4  level (0: children are pages)       4  n
-    2n  key lengths            keys, back to back                     32n ids
-    8n  entries                8n files                               8n bytes of content
-
-A key is the first of what lies below the child. The root of a tree stands inside its commit; the others are objects of
-their own, under `pages/`. An empty tree is a root of level 0 without children.
+A child's key is the first of what lies below it. The root of a tree stands inside its commit; the others are objects of
+their own, under `pages/`. An empty tree is a root of level 0 without children. `docs/format.md` has the bytes.
 """
 
 from __future__ import annotations

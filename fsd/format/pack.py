@@ -1,12 +1,7 @@
-"""Packs: chunks back to back, then a table of contents, then a footer.
+"""Packs: chunks back to back, each as it is or as one zstd frame, then a table of contents, then a footer.
 
-    chunks, each as it is or as one zstd frame
-    contents: per chunk  32 id, 4 stored length, 4 plain length     (40 bytes)
-    footer:  8 magic "fsdpack1", 4 number of chunks, 4 reserved (0), 8 bytes of chunks, 8 bytes of plaintext,
-             32 BLAKE3 of the contents and the footer up to here    (64 bytes)
-
-Numbers are little-endian. A chunk's offset and plain offset are the sums of the lengths before it. Readers of files
-need only placements; the contents serve widening, verify and gc.
+A chunk's offset and plain offset are the sums of the lengths before it. Readers of files need only placements; the
+contents serve widening, verify and gc. `docs/format.md` has the bytes.
 """
 
 from __future__ import annotations

@@ -1,20 +1,7 @@
 """Pages: runs of a tree's entries, in columns, so that a listing touches only the columns it shows.
 
-Logical part (numbers little-endian; n entries in d directories, p explicit pieces):
-
-    8   magic "fsdpage1"
-    24  n, d, p, bytes of paths, bytes of names, bytes of targets      (u32 each)
-    4d  entries of each directory          2d  length of each path
-    n   name lengths                       n   flags: bits 0-1 kind, bit 2 executable, bits 3-5 level
-    n   number of pieces                   8n  sizes
-    32n contents                           paths, names, targets, each back to back
-    32p ids of explicit pieces             8p  lengths of explicit pieces
-
 A file of level 0 with one piece has it implicitly: its content and size. There is one encoding of any entries, and a
-reader refuses every other. Placement part, k packs and c chunks (the
-pieces of all entries of level 0, in order; both counts u32):
-
-    8   k, c       16k  packs       4c  which pack       8c  offset       4c  stored length       8c  plain offset
+reader refuses every other. `docs/format.md` has the bytes.
 """
 
 from __future__ import annotations

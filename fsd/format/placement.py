@@ -1,4 +1,4 @@
-"""The placement part of pages and recipes: where chunks lie. See `fsd.format.page` for the bytes.
+"""The placement part of pages and recipes: where chunks lie. `docs/format.md` has the bytes.
 
 Placements are hints, but a hint is obeyed before it is found to be wrong: what it can ask of a reader is bounded here.
 """

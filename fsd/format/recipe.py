@@ -1,11 +1,7 @@
-"""Recipes: the chunk lists of large files.
+"""Recipes: the chunk lists of large files, cut into objects of their own.
 
-Logical part (numbers little-endian; n pieces):
-
-    8   magic "fsdrecp1"       4  level (0: pieces are chunks; above: recipes one level lower)       4  n
-    32n ids                    8n lengths in bytes of the file
-
-Placement part at level 0: that of a page, for the n chunks in order.
+At level 0 the pieces are chunks, each with a placement; above, they are recipes one level lower. `docs/format.md` has
+the bytes.
 """
 
 from __future__ import annotations
