@@ -151,7 +151,7 @@ def _row(mount: mounts.Mount, answer: dict[str, Any] | None) -> list[str]:
 
 
 def _uptime_s(answer: dict[str, Any]) -> float:
-    return max(0, now_us() - answer["started_us"]) / 1e6
+    return max(0, now_us() - int(answer["started_us"])) / 1e6
 
 
 def _daemon(settings: MountSettings) -> list[str]:
