@@ -63,7 +63,7 @@ def parse_url(url: str) -> tuple[str, str]:
     hint = "write gs://BUCKET or gs://BUCKET/PREFIX"
     if match is None:
         raise UsageError(f"{url!r} names no bucket", hint=hint)
-    prefix = (match[2] or "").strip("/")
+    prefix = (match[2] or "").removesuffix("/")
     segments = prefix.split("/") if prefix else []
     if not all(_PREFIX_SEGMENT.match(segment) and segment not in (".", "..") for segment in segments):
         raise UsageError(f"{url!r} names no folder of a bucket", hint=hint)

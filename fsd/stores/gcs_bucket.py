@@ -23,7 +23,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import storage
 from google.cloud.storage.blob import Blob
-from requests import Response
+from requests import Response, Session
 
 from fsd.stores.base import Fetched, Version
 from fsd.stores.gcs_exchange import BreakableAdapter
@@ -94,6 +94,7 @@ class Bucket:
         self._timeout_s = timeout_s
         self._session = self._client._http
         self._session.hooks["response"].append(_read_refusal)
+        _read_environment(self._session, self._client.api_endpoint)
         # With client certificates, their own adapters have to stay.
         if not self._session.is_mtls:
             adapter = BreakableAdapter(connections)
@@ -270,6 +271,14 @@ def _make_client() -> storage.Client:
         if "credentials were not found" not in str(error):
             raise NoCredentialsError(" ".join(str(error).split())) from None
         return storage.Client.create_anonymous_client()
+
+
+def _read_environment(session: Session, url: str) -> None:
+    """Take proxies and certificates from the environment once: looking for each request is a fifth of its cost."""
+    settings = session.merge_environment_settings(url, {}, None, None, None)
+    session.proxies.update(settings["proxies"])
+    session.verify, session.cert = settings["verify"], settings["cert"]
+    session.trust_env = False
 
 
 def _read_refusal(answer: Response, *_args: Any, **_settings: Any) -> Response:

@@ -113,10 +113,10 @@ def _reason(error: Exception, host: str) -> str:
     match cause:
         case NameResolutionError():
             return f"the name of {host} cannot be resolved"
+        case NewConnectionError() | ConnectionRefusedError():  # the former is a ConnectTimeoutError as well
+            return f"{host} cannot be reached"
         case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
             return f"{host} did not answer in time"
-        case NewConnectionError() | ConnectionRefusedError():
-            return f"{host} cannot be reached"
         case SSLError():
             return f"the certificate of {host} is not accepted"
         case BrokenOffError():

@@ -100,10 +100,10 @@ class GcsUpload:
         self._is_usable = False
         while len(self._pending) + rest.nbytes >= (size := min(self._part_bytes, self._shares.most_bytes)):
             taken = max(0, size - len(self._pending))
-            self._pending += rest[:taken]
+            self._collect(rest[:taken])
             rest = rest[taken:]
             await self._send_part()
-        self._pending += rest
+        self._collect(rest)
         self._is_usable = True
         await trio.lowlevel.checkpoint()
 
@@ -127,6 +127,11 @@ class GcsUpload:
         if self._url is not None:
             with trio.move_on_after(CANCEL_TIMEOUT_S, shield=True), suppress(StoreUnreachableError):
                 await self._store.call("write", self._key, partial(_cancel, self._url))
+
+    def _collect(self, data: memoryview) -> None:
+        # Here, where it is small and just came by, and not when the part is sent: then sending would wait for it.
+        self._crc32c = checksum(self._crc32c, data)
+        self._pending += data
 
     async def _send_part(self) -> None:
         """What is pending, but for what does not fill a grain."""
@@ -160,7 +165,6 @@ class GcsUpload:
 
     async def _send(self, part: memoryview, total: int | None) -> Progress:
         """Send a part, however often it breaks off. Returns how far the upload has got: `total` ends it."""
-        self._crc32c = await trio.to_thread.run_sync(checksum, self._crc32c, part)
         url, start = self._url, self._received
         end = start + part.nbytes
         assert url is not None

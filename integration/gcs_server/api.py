@@ -16,9 +16,11 @@ import base64
 import json
 import re
 from collections.abc import Awaitable, Callable
+from itertools import chain
 from typing import Any, NamedTuple
 
 from integration.gcs_server.access import Access
+from integration.gcs_server.contents import read_all
 from integration.gcs_server.http import DisconnectedError, Request, Response
 from integration.gcs_server.objects import Bucket, Buckets, GcsError, Stored
 from integration.gcs_server.uploads import (
@@ -215,7 +217,8 @@ class Api:
                 query["generation"] = str(part["generation"])
             sources.append(bucket.read(part["name"], query))
         bucket.check_write(operation.name, request.query)
-        content = self._buckets.storage.store(source.content.read(0, source.content.size) for source in sources)
+        pieces = chain.from_iterable(read_all(source.content) for source in sources)
+        content = self._buckets.storage.store(pieces)
         components = sum(source.components or 1 for source in sources)
         settings = asked.get("destination", {})
         return _resource(bucket, bucket.write(operation.name, content, request.query, settings, components=components))
@@ -274,8 +277,10 @@ class Api:
         bucket = self._buckets[session.bucket]
         bucket.check_write(session.name, session.query)
         content = self._buckets.storage.store(session.pieces)
-        session.finished = bucket.write(session.name, content, session.query, session.settings)
-        session.pieces.clear()
+        session.finished = bucket.write(
+            session.name, content, session.query, session.settings, known_crc32c=session.crc32c
+        )
+        session.pieces = []
         return _resource(bucket, session.finished)
 
     async def _cancel(self, request: Request, _: Operation) -> Response:

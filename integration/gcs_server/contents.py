@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
+
+READ_AT_ONCE = 1024 * 1024
 
 
 class Content(Protocol):
@@ -17,24 +21,35 @@ class Content(Protocol):
         """Bytes."""
 
     def read(self, start: int, length: int) -> bytes | memoryview:
-        """`length` bytes from `start`, all of which are there."""
+        """Some bytes from `start`, `length` at most; none only at the end."""
 
     def discard(self) -> None:
         """Nobody will read it any more."""
 
 
+def read_all(content: Content) -> Iterator[bytes | memoryview]:
+    """All bytes, in pieces."""
+    position = 0
+    while piece := content.read(position, READ_AT_ONCE):
+        position += len(piece)
+        yield piece
+
+
 class MemoryContent:
-    """Bytes."""
+    """Bytes, left in the pieces that they came in."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    @property
-    def size(self) -> int:
-        return len(self._data)
+    def __init__(self, pieces: Iterable[bytes | memoryview]) -> None:
+        self._pieces = [memoryview(piece) for piece in pieces if len(piece)]
+        self._ends = list(accumulate(map(len, self._pieces)))
+        self.size = self._ends[-1] if self._ends else 0
 
     def read(self, start: int, length: int) -> memoryview:
-        return memoryview(self._data)[start : start + length]
+        if start >= self.size:
+            return memoryview(b"")
+        position = bisect_right(self._ends, start)
+        piece = self._pieces[position]
+        within = start - (self._ends[position] - len(piece))
+        return piece[within : within + length]
 
     def discard(self) -> None:
         pass
@@ -63,15 +78,15 @@ class FileContent:
 class Storage(Protocol):
     """Makes contents of what was uploaded."""
 
-    def store(self, pieces: Iterable[bytes | bytearray | memoryview]) -> Content:
+    def store(self, pieces: Iterable[bytes | memoryview]) -> Content:
         """Their concatenation."""
 
 
 class MemoryStorage:
     """Gone with the process."""
 
-    def store(self, pieces: Iterable[bytes | bytearray | memoryview]) -> Content:
-        return MemoryContent(b"".join(pieces))
+    def store(self, pieces: Iterable[bytes | memoryview]) -> Content:
+        return MemoryContent(pieces)
 
 
 class FolderStorage:
@@ -81,7 +96,7 @@ class FolderStorage:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def store(self, pieces: Iterable[bytes | bytearray | memoryview]) -> Content:
+    def store(self, pieces: Iterable[bytes | memoryview]) -> Content:
         path = self.folder / uuid4().hex
         with path.open("wb") as file:
             file.writelines(pieces)

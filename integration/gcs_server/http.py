@@ -28,7 +28,7 @@ class DisconnectedError(Exception):
 
 
 Source = Callable[[int, int], bytes | memoryview]
-"""Gives `length` bytes from `start` of a body."""
+"""Gives some bytes from `start` of a body, `length` at most."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Response:
         return len(self.body) if self.source is None else self.length
 
     def piece(self, start: int, length: int) -> bytes | memoryview:
-        """A part of its body."""
+        """Some of its body."""
         return memoryview(self.body)[start : start + length] if self.source is None else self.source(start, length)
 
 

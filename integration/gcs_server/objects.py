@@ -21,12 +21,18 @@ from typing import Any
 
 import google_crc32c
 
-from integration.gcs_server.contents import Content, FileContent, FolderStorage, Generator, MemoryStorage, Storage
+from integration.gcs_server.contents import (
+    Content,
+    FileContent,
+    FolderStorage,
+    Generator,
+    MemoryStorage,
+    Storage,
+    read_all,
+)
 
 MD5_BYTES = 8 * 1024 * 1024
 """Larger objects have no MD5, as composed ones have none: it would be half of what an upload costs."""
-
-HASHED_AT_ONCE = 4 * 1024 * 1024
 
 SETTABLE = ("contentType", "cacheControl", "contentEncoding", "contentDisposition", "contentLanguage", "metadata")
 """What an uploader may say of an object."""
@@ -94,19 +100,26 @@ class Stored:
         return base64.b64encode(f"{self.generation}/{self.metageneration}".encode()).decode()
 
 
-def digests(content: Content) -> tuple[str, str | None]:
-    """CRC32C and MD5 as the API writes them."""
+def digests(content: Content, crc32c: str | None) -> tuple[str, str | None]:
+    """CRC32C, if it is not known yet, and MD5, if it is small, as the API writes them."""
+    if crc32c is not None and content.size > MD5_BYTES:
+        return crc32c, None
     crc = google_crc32c.Checksum()
     md5 = hashlib.md5(usedforsecurity=False) if content.size <= MD5_BYTES else None
-    for start in range(0, content.size, HASHED_AT_ONCE):
-        piece = bytes(content.read(start, min(HASHED_AT_ONCE, content.size - start)))
-        crc.update(piece)
+    for piece in read_all(content):
+        if crc32c is None:
+            crc.update(bytes(piece))
         if md5 is not None:
             md5.update(piece)
     return (
-        base64.b64encode(crc.digest()).decode(),
-        None if md5 is None else base64.b64encode(md5.digest()).decode(),
+        encode_digest(crc.digest()) if crc32c is None else crc32c,
+        None if md5 is None else encode_digest(md5.digest()),
     )
+
+
+def encode_digest(digest: bytes) -> str:
+    """As the API writes it."""
+    return base64.b64encode(digest).decode()
 
 
 def _time(time_us: int) -> str:
@@ -172,10 +185,11 @@ class Bucket:
         settings: Mapping[str, Any],
         *,
         components: int | None = None,
+        known_crc32c: str | None = None,
     ) -> Stored:
         """Create or replace an object, if the preconditions hold and the checksums that were sent are right."""
         self.check_write(name, query)
-        crc32c, md5 = digests(content)
+        crc32c, md5 = digests(content, known_crc32c)
         if settings.get("crc32c", crc32c) != crc32c or (md5 is not None and settings.get("md5Hash", md5) != md5):
             raise GcsError(400, "invalid", f"Provided checksum doesn't match calculated checksum for {name}.")
         now_us = self._clock()

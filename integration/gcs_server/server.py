@@ -280,7 +280,7 @@ def _flipped(response: Response, position: int, bit: int) -> Response:
 
     def source(start: int, length: int) -> bytes:
         piece = bytearray(original(start, length))
-        if start <= position < start + length:
+        if start <= position < start + len(piece):
             piece[position - start] ^= 1 << bit
         return bytes(piece)
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from integration.gcs_server.objects import GcsError, Stored
+import google_crc32c
+
+from integration.gcs_server.objects import GcsError, Stored, encode_digest
 
 GRAIN_BYTES = 256 * 1024
 
@@ -95,6 +98,7 @@ class Session:
         self.pieces: list[bytes] = []
         self.received = 0
         self.finished: Stored | None = None
+        self._crc = 0
 
     def skip(self, start: int) -> int:
         """How many bytes of a body that begins at `start` are here already. Raises GcsError for a gap."""
@@ -109,16 +113,25 @@ class Session:
         if piece:
             self.pieces.append(piece)
             self.received += len(piece)
+            self._crc = google_crc32c.extend(self._crc, piece)
 
     def trim(self) -> None:
         """Forget what does not fill a grain."""
         surplus = self.received % GRAIN_BYTES
+        if not surplus:
+            return
         self.received -= surplus
         while surplus:
             last = self.pieces.pop()
             if len(last) > surplus:
                 self.pieces.append(last[:-surplus])
             surplus -= min(len(last), surplus)
+        self._crc = reduce(google_crc32c.extend, self.pieces, 0)
+
+    @property
+    def crc32c(self) -> str:
+        """Of all that has arrived; counted on the way, so that the end of a long upload keeps nobody waiting."""
+        return encode_digest(int(self._crc).to_bytes(4, "big"))
 
     @property
     def range_header(self) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,8 +55,10 @@ def test_folders_open(tmp_path: Path) -> None:
     ("url", "message"),
     [
         ("", "empty"),
-        ("gs://bucket/prefix", r"no stores of the kind gs:// in this version; it has file://"),
+        ("s3://bucket/prefix", r"no stores of the kind s3:// in this version; it has file://, gs://"),
+        ("gs3://bucket/prefix", "did you mean 'gs'"),
         ("flie:///data", "did you mean 'file'"),
+        ("gs://", "names no bucket"),
         ("file://host/data", "names no folder of this machine"),
         ("file://data", "names no folder of this machine"),
         ("file://[x/", "is no URL"),
@@ -72,3 +76,16 @@ def test_a_missing_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NotFoundError):
         open_store(str(tmp_path / "file"), DEFAULT_LIMITS)
+
+
+def test_a_vendors_library_is_loaded_for_its_stores_only(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from fsd.limits import DEFAULT_LIMITS
+from fsd.stores.open import open_store
+open_store({str(tmp_path)!r}, DEFAULT_LIMITS)
+assert "google.cloud" not in sys.modules
+assert open_store("gs://bucket/prefix/", DEFAULT_LIMITS).url == "gs://bucket/prefix"
+assert "google.cloud" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
