@@ -283,3 +283,31 @@ def test_the_configuration_names_the_store(fsd: Fsd, published: Path, tmp_path: 
     fsd.fails(4, "--config", tmp_path / "other.toml", "ls")
     config.write_text("stroe = 3\n")
     assert "did you mean 'store'?" in fsd.fails(2, "ls")
+
+
+def flip(path: Path) -> None:
+    """Change the byte in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("folder", "arguments"),
+    [("commits", ["ls", "repo/main"]), ("pages", ["ls", "repo/main"]), ("packs", ["cat", "repo/main/file"])],
+)
+def test_a_flipped_bit(folder: str, arguments: list[str], fsd: Fsd, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_bytes(os.urandom(10_000))
+    fsd("commit", tmp_path / "folder", "repo")
+    (damaged,) = (path for path in (fsd.own_store / folder).rglob("*") if path.is_file())
+    flip(damaged)
+    fsd.fails(6, *arguments)
+
+
+def test_a_store_that_does_not_answer(fsd: Fsd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    (tmp_path / "hasty.toml").write_text("[limits]\nstore_retry_s = 0\nstore_timeout_s = 1\n")
+    told = fsd.fails(5, "--config", tmp_path / "hasty.toml", "--store", "gs://bucket/prefix", "ls")
+    assert "gs://bucket/prefix" in told
