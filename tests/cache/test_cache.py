@@ -269,15 +269,15 @@ async def full_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: World, chunks: Sequence[PlacedChunk], code: int
 ) -> None:
     full = True
-    pwritev = os.pwritev
+    pwrite = os.pwrite
 
-    def fail(descriptor: int, buffers: Sequence[bytes], offset: int) -> int:
+    def fail(descriptor: int, data: bytes, offset: int) -> int:
         if full:
             raise OSError(code, os.strerror(code))
-        return pwritev(descriptor, buffers, offset)
+        return pwrite(descriptor, data, offset)
 
-    monkeypatch.setattr(os, "pwritev", fail)
     async with Cache.open(tmp_path, world.source, SMALL_LIMITS) as cache:
+        monkeypatch.setattr(os, "pwrite", fail)
         for _ in range(2):
             assert bytes(await cache.read(chunks, 0, 50_000)) == world.bytes_of(chunks)
         assert cache.contains(chunks) == [False] * 5
@@ -299,8 +299,7 @@ async def test_a_full_or_failing_disk_degrades_to_streaming(
 async def test_a_write_that_stops_short_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     chunks = await world.add_random_pack(5, 10_000)
-    pwritev, pwrite = os.pwritev, os.pwrite
-    monkeypatch.setattr(os, "pwritev", lambda fd, buffers, at: pwritev(fd, [b"".join(buffers)[:12_345]], at))
+    pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:1_000], at))
     async with Cache.open(tmp_path, world.source, SMALL_LIMITS) as cache:
         await cache.read(chunks, 0, 50_000)
