@@ -51,8 +51,8 @@ class Limits:
     """Of these, for read-ahead: the rest is kept for readers."""
     fetch_slow_s: float = 2.0
     """A GET in flight for longer does not count against `fetch_requests` any more (up to as many again)."""
-    fetch_bytes: int = 128 * MIB
-    """Bytes in flight: asked for and not yet written to a mirror."""
+    fetch_bytes: int = 64 * MIB
+    """Bytes in flight: asked for and not yet written to a mirror. All in memory; a 2 Gbit/s link of 30 ms holds 8."""
     range_bytes: int = 8 * MIB
     """The longest coalesced GET: on a 2 Gbit/s link 8 MiB take as long as a 30 ms round trip."""
     range_gap_bytes: int = 64 * KIB
@@ -78,8 +78,8 @@ class Limits:
     flush_interval_s: float = 5.0
     """How much fetching a power cut can cost."""
     flush_bytes: int = 256 * MIB
-    open_mirrors: int = 512
-    """File descriptors kept open; also bounded by RLIMIT_NOFILE."""
+    open_mirrors: int = 2048
+    """File descriptors kept open: all mirrors of 50 GiB of small files. At most half of RLIMIT_NOFILE, too."""
 
     # --- mount
     read_states: int = 4096

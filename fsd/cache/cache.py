@@ -37,6 +37,7 @@ from fsd.cache.presence import Presence
 from fsd.cache.reading import Located, MirrorReader
 from fsd.cache.widening import Widening
 from fsd.cache.writing import MirrorWriter
+from fsd.errors import UsageError
 from fsd.format.model import PlacedChunk
 from fsd.ids import Buffer
 from fsd.limits import Limits
@@ -148,7 +149,10 @@ class Cache:
         """
         folder = await trio.to_thread.run_sync(CacheFolder, directory, purpose)
         try:
-            index = await trio.to_thread.run_sync(PresenceIndex.open, directory / "index", limits.extent_bytes)
+            try:
+                index = await trio.to_thread.run_sync(PresenceIndex.open, directory / "index", limits.extent_bytes)
+            except IndexFailedError as error:
+                raise UsageError(f"cannot use {directory} as cache folder: {error}") from error
             try:
                 async with trio.open_nursery() as nursery:
                     cache = cls(folder, index, source, limits, nursery)
@@ -169,8 +173,11 @@ class Cache:
             folder.close()
 
     def _load(self) -> None:
-        self._mirrors.load()
-        self._objects.load()
+        try:
+            self._mirrors.load()
+            self._objects.load()
+        except OSError as error:
+            raise UsageError(f"cannot use {error.filename} as a part of the cache: {error.strerror}") from error
         self._flusher.index_bytes = self._index.disk_bytes()
 
     async def _close(self) -> None:

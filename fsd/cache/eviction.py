@@ -74,14 +74,18 @@ class Evictor:
 
     async def reserve(self, size: int) -> bool:
         """Room for `size` more bytes; give it back with `release` once they are counted. False: there is none."""
-        while self.used_bytes + self._reserved_bytes + size > self.limit_bytes:
-            if size > self.limit_bytes:
-                return False
-            if not await self._wait_round(size):
+        if size > self.limit_bytes:
+            return False
+        while not self._has_room(size):
+            freed = await self._wait_round(size)
+            if not freed and not self._has_room(size):
                 return False
         self._reserved_bytes += size
         self.wake_if_full()
         return True
+
+    def _has_room(self, size: int) -> bool:
+        return self.used_bytes + self._reserved_bytes + size <= self.limit_bytes
 
     def release(self, size: int) -> None:
         """End a reservation: what was written shows in the mirrors' own account by now."""
@@ -97,14 +101,15 @@ class Evictor:
         self._extra_bytes = max(self._extra_bytes, size)
         self._wake.set()
 
-    async def _wait_round(self, size: int) -> bool:
+    async def _wait_round(self, size: int) -> int:
+        """Ask for room and wait until a round of eviction has ended; returns the bytes it freed."""
         self._wanted_bytes += size
         self._wake.set()
         try:
             await self._rounds.park()
         finally:
             self._wanted_bytes -= size
-        return self._last_freed > 0
+        return self._last_freed
 
     async def run(self) -> None:
         """Evict whenever it is needed, for ever."""
@@ -144,7 +149,10 @@ class Evictor:
         return freed
 
     async def _oldest(self, size: int) -> list[tuple[int, int, int]]:
-        """(tick, mirror, extent) of the least recently used extents that make up about `size` bytes."""
+        """(tick, mirror, extent) of the least recently used extents that make up about `size` bytes.
+
+        What is pinned will have to sort behind all others here, and nowhere else.
+        """
         mirrors = self._mirrors.all()
         extents = 0
         for mirror in mirrors:

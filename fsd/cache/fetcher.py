@@ -47,7 +47,7 @@ class _Waiter:
     __slots__ = ("collected", "done", "error", "jobs", "wanted")
 
     def __init__(self, chunks: Iterable[PlacedChunk]) -> None:
-        self.wanted = {chunk.id: chunk.placement for chunk in chunks}
+        self.wanted = {chunk.id: chunk for chunk in chunks}
         self.collected: dict[bytes, Buffer] = {}
         self.error: FsdError | None = None
         self.jobs = 0
@@ -59,7 +59,7 @@ class _Waiter:
         That is an error only for who looks for one of them in the same place. Who was told another one by their own
         hints finds the chunk absent still, and tries there: False.
         """
-        if not any(self.wanted.get(chunk.id) == chunk.placement for chunk in chunks):
+        if not any(self.wanted.get(chunk.id) == chunk for chunk in chunks):
             return False
         self.error = self.error or error
         return True

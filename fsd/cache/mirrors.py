@@ -148,7 +148,11 @@ class Mirrors:
         """Learn what is on disk. Removes files that the index does not know, and records of files that are gone."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
         unknown = {
-            entry.path for folder in os.scandir(self._directory) if folder.is_dir() for entry in os.scandir(folder)
+            entry.path
+            for folder in os.scandir(self._directory)
+            if folder.is_dir(follow_symlinks=False)
+            for entry in os.scandir(folder)
+            if not entry.is_dir(follow_symlinks=False)
         }
         for number, pack, recency in self._index.mirrors():
             mirror = Mirror(number, pack, self._path(pack), Recency.decode(recency))
