@@ -173,3 +173,5 @@ class Nodes:
             del self._by_ino[ino]
             if node.key is not None:
                 del self._by_key[node.key]
+            # Somebody may be about to remember it again; that is then another number.
+            node.ino = node.lookups = 0

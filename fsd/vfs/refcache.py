@@ -165,7 +165,8 @@ class RefCache:
                 with trio.move_on_after(self._limits.refs_wait_s):
                     await flight.wait()
         if not answer.known:
-            assert answer.error is not None
+            if answer.error is None:
+                raise StoreUnreachableError("the store was not asked to the end: this is being closed")
             raise answer.error.with_traceback(None)
         return answer.value  # type: ignore[return-value]  # known, so it is a T
 

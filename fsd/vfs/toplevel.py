@@ -86,11 +86,11 @@ class TopLevel:
         named = await self._versions.find(repository, text) if text else None
         if named is None:
             return Missing(self._limits.entry_timeout_s)
-        node = self._node(repository, text, named.node)
-        if isinstance(node, VersionNode):
-            await self.load_time(node)
         timeout_s = self._limits.immutable_timeout_s if named.is_fixed else self._limits.entry_timeout_s
-        return self.attributes(self.nodes.remember(node), timeout_s)
+        if isinstance(named.node, Version):
+            # A version whose commit cannot be had is an error here, not below it.
+            await self._repositories.commit(named.node.tree_of)
+        return self.attributes(self.nodes.remember(self._node(repository, text, named.node)), timeout_s)
 
     def _lookup_virtual(self, name: bytes) -> Attributes | Missing:
         content = self._virtual.render(name)

@@ -15,19 +15,22 @@ All symlinks are relative and name a commit, so `realpath` gives a path that nev
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fsd.errors import UsageError
-from fsd.format.ref import Ref, RefKind
+from fsd.format.ref import Ref, RefKind, SegmentInfo
 from fsd.ids import ID_HEX_DIGITS, is_commit_prefix
 from fsd.repo.objects import MissingObjectError
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import parse_revision
 from fsd.repo.rules import Rule, parse_builtin
 from fsd.vfs.nodes import Version
-from fsd.vfs.refcache import MAX_ANSWERS, RefCache
+from fsd.vfs.refcache import RefCache
+
+MAX_HISTORIES = 64
+"""Long histories of refs remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +70,10 @@ class Versions:
     def __init__(self, repositories: Repositories, refs: RefCache) -> None:
         self._repositories = repositories
         self._refs = refs
-        self._subsets: OrderedDict[tuple[str, str, bytes], tuple[Sequence[Ref | None], _Subset | None]] = OrderedDict()
-        """By repository, name and commit: the refs from which the answer followed, and the answer."""
+        self._histories: OrderedDict[tuple[str, str], tuple[Sequence[SegmentInfo], Mapping[bytes, bytes]]] = (
+            OrderedDict()
+        )
+        """By repository and name: the segments that were read, and what they say."""
 
     async def find(self, repository: str, name: str) -> Named | None:
         """What `name` means in a repository; None if it means nothing."""
@@ -117,9 +122,9 @@ class Versions:
         if len(base) == ID_HEX_DIGITS and is_commit_prefix(base):
             return await self._find_commit(repository, bytes.fromhex(base))
         if is_commit_prefix(base):
-            # TODO(dates): `main@2026-11-17` will be another kind of link, resolved here.
             commit = await self._refs.commit_of_prefix(repository, base)
             return None if commit is None else _Base(commit, None, is_link=True)
+        # A branch as it stood on a date will be one more kind of link, found here.
         ref = await self._refs.ref(repository, base)
         if ref is None or ref.kind is RefKind.SUBSET:
             return None
@@ -147,32 +152,50 @@ class Versions:
         return await self._find_subset_in(repository, subset, ref, commit)
 
     async def _find_subset_in(self, repository: str, subset: str, ref: Ref, commit: bytes) -> _Subset | None:
-        key = (repository, subset, commit)
-        grounds = (ref, *[await self._refs.ref(repository, branch) for branch in ref.follow])
-        kept = self._subsets.get(key)
-        if kept is None or kept[0] != grounds:
-            kept = self._subsets[key] = grounds, await self._search_subset(grounds, commit)
-            if len(self._subsets) > MAX_ANSWERS:
-                self._subsets.popitem(last=False)
-        return kept[1]
-
-    async def _search_subset(self, grounds: Sequence[Ref | None], commit: bytes) -> _Subset | None:
-        ref, *branches = grounds
-        assert ref is not None
-        refs = self._repositories.refs
-        taken = await refs.find_subset(ref, commit)
+        taken = ref.subset_of(commit)
+        if taken is None and ref.segments:
+            taken = (await self._older(repository, subset, ref)).get(commit)
         if taken is not None:
             return _Subset(taken, None)
-        for branch, body in zip(branches, ref.follow.values(), strict=True):
-            try:
-                rule = Rule.from_json(body)
-            except UsageError:
-                continue
-            if branch is not None and branch.kind is RefKind.BRANCH and rule.per_entry:
-                async for move in refs.history(branch):
-                    if move.commit == commit:
-                        return _Subset(commit, rule)
+        for branch, body in ref.follow.items():
+            rule = _readable_rule(body)
+            if rule is not None and await self._was_on(repository, branch, commit):
+                return _Subset(commit, rule)
         return None
+
+    async def _was_on(self, repository: str, branch: str, commit: bytes) -> bool:
+        ref = await self._refs.ref(repository, branch)
+        if ref is None or ref.kind is not RefKind.BRANCH:
+            return False
+        if any(move.commit == commit for move in ref.moves):
+            return True
+        return bool(ref.segments) and commit in await self._older(repository, branch, ref)
+
+    async def _older(self, repository: str, name: str, ref: Ref) -> Mapping[bytes, bytes]:
+        """What a ref named before its last moves; of a subset ref, by the commit that each was taken from.
+
+        Read once for as long as no segment is added.
+        """
+        key = (repository, name)
+        kept = self._histories.get(key)
+        if kept is None or kept[0] != ref.segments:
+            found: dict[bytes, bytes] = {}
+            async for move in self._repositories.refs.history(ref):
+                found.setdefault(move.source or move.commit, move.commit)
+            kept = self._histories[key] = ref.segments, found
+            if len(self._histories) > MAX_HISTORIES:
+                self._histories.popitem(last=False)
+        self._histories.move_to_end(key)
+        return kept[1]
+
+
+def _readable_rule(body: Mapping[str, Any]) -> Rule | None:
+    """The rule, if it can be applied while reading."""
+    try:
+        rule = Rule.from_json(body)
+    except UsageError:
+        return None
+    return rule if rule.per_entry else None
 
 
 def _label(base: str, subset: str | None) -> str:

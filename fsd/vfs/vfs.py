@@ -134,6 +134,7 @@ class Vfs:
             except FsdError as error:
                 self._record(error, ino)
                 raise
+            self._node(ino)  # still known?
         return self._top.attributes(node, self._limits.entry_timeout_s)
 
     async def readlink(self, ino: int) -> bytes:

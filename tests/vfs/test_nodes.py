@@ -65,3 +65,14 @@ def test_the_top_stays() -> None:
     assert nodes.get(ROOT_INO) is nodes.root
     nodes.forget(12345, 1)
     assert len(nodes) == 1
+
+
+def test_a_node_that_was_forgotten_comes_back_under_another_number() -> None:
+    nodes = Nodes()
+    node = nodes.remember(VersionNode(VERSION))
+    before = node.ino
+    nodes.forget(before, 1)
+    assert nodes.remember(node) is node
+    assert nodes.get(node.ino) is node
+    assert (node.ino, node.lookups) != (before, 1)
+    assert node.lookups == 1

@@ -148,8 +148,10 @@ async def test_a_jump_cancels_what_was_started(tmp_path: Path) -> None:
 
 async def test_forgetting_a_file_cancels_what_was_started(tmp_path: Path) -> None:
     async with files(tmp_path, [content(LARGE)]) as made:
-        stalled = made.store.inject("get_range", "packs/*", Stall(), times=1, after=1)
         await made.read(0, 0, 20 * CHUNK_BYTES)
+        await made.settle()
+        stalled = made.store.inject("get_range", "packs/*", Stall(), times=1)
+        await made.read(0, 20 * CHUNK_BYTES, 10 * CHUNK_BYTES)
         await stalled.wait_met()
         made.reads.forget(0)
         await made.settle()

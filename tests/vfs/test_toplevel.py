@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from fsd.ids import content_id
 from fsd.limits import DEFAULT_LIMITS
 from fsd.repo.rules import Rule
 from fsd.repo.subsets import create_subset, follow_branch_moved
@@ -290,3 +291,28 @@ async def test_a_subset_that_follows_a_branch(directory: Path) -> None:
         taken = await world.stat(path)
         assert taken.ino != filtered.ino
         assert await world.names(path) == [b"c.txt"]
+
+
+async def test_subsets_and_branches_with_a_long_history(directory: Path) -> None:
+    builder = await new_store()
+    refs = builder.repositories.refs
+    first = await builder.commit("data", {b"a.txt": b"1", b"b.jpg": b"2"}, tag="v1")
+    await create_subset(builder.repositories, "data", first, "taken", Rule(limit=1))
+    await create_subset(builder.repositories, "data", first, "texts", Rule(include=("*.txt",)), follow_branch="main")
+    second = await builder.commit("data", {b"c.txt": b"3", b"b.jpg": b"2"}, tag="v2")
+    before = second
+    for number in range(300):
+        commit = content_id(b"%d" % number)
+        await refs.set_subset("data", "taken", commit, commit)
+        await refs.move_branch("data", "main", commit, expected=before)
+        before = commit
+    other = await builder.commit("data", {b"d.txt": b"4"}, branch="other", tag="v3")
+    async with opened(builder, directory) as world:
+        assert len(await world.names(b"data/v1+taken")) == 1
+        assert await world.names(b"data/v2+texts") == [b"c.txt"]
+        assert isinstance(await world.lookup(b"data/v2+taken"), Missing)
+        assert isinstance(await world.lookup(b"data/" + other.hex().encode() + b"+texts"), Missing)
+        names = [name for name in await world.names(b"data") if b"+" in name and not name.startswith(b"main")]
+        assert names == [b"v1+taken", b"v1+texts", b"v2+texts"]
+        segments = [request for request in world.requests() if "logs/" in request]
+        assert len(segments) == len(set(segments)) > 0
