@@ -147,6 +147,10 @@ class Reads:
             if entry.level == 0 and len(entry.pieces) == 1:
                 return await self._cache.read(entry.chunks(), wanted.start, wanted.length)
             state = self._keep(wanted, entry)
+            data = self._read_state_nowait(state, wanted)
+            if data is not None:
+                state.runs.note(wanted.start, wanted.end)
+                return data
         run = state.runs.note(wanted.start, wanted.end)
         self._read_ahead(state, run, missed=True)
         chunks, skip = await state.pieces.run(wanted.start, wanted.end)
