@@ -105,7 +105,7 @@ class Cache:
         work = trio.CapacityLimiter(limits.worker_threads)
         upkeep = trio.CapacityLimiter(2)
         self._mirrors = Mirrors(directory / "mirrors", index, limits.open_mirrors)
-        self._presence = Presence(index)
+        self._presence = Presence(index, self._mirrors.numbers)
         self._objects = ObjectFiles(directory / "objects", int(limits.cache_bytes * METADATA_SHARE), work)
         self._flusher = Flusher(
             self._presence,
@@ -113,6 +113,7 @@ class Cache:
             self._mirrors,
             interval_s=limits.flush_interval_s,
             flush_bytes=limits.flush_bytes,
+            on_failure=lambda: self._evictor.wake_if_full(),
             limiter=upkeep,
         )
         self._evictor = Evictor(
@@ -122,6 +123,7 @@ class Cache:
             low_water=limits.cache_low_water,
             extent_bytes=index.extent_bytes,
             other_bytes=lambda: self._objects.used_bytes + self._flusher.index_bytes,
+            directory=directory,
             limiter=upkeep,
         )
         self._reader = MirrorReader(self._mirrors, self._presence, limits.inline_hash_bytes, work)

@@ -17,13 +17,16 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import trio
 
+from fsd.cache.folder import missing_disk_bytes
 from fsd.cache.index import Held, IndexFailedError
 from fsd.cache.mirrors import BLOCK_BYTES, Mirror, Mirrors
 from fsd.cache.presence import Presence
 from fsd.cache.punch import punch_hole
+from fsd.cache.reports import Reports
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,7 @@ class Evictor:
         low_water: float,
         extent_bytes: int,
         other_bytes: Callable[[], int],
+        directory: Path,
         limiter: trio.CapacityLimiter,
     ) -> None:
         self._mirrors = mirrors
@@ -56,7 +60,9 @@ class Evictor:
         self._wake_bytes = (self._low_bytes + limit_bytes) // 2
         self._extent_bytes = extent_bytes
         self._other_bytes = other_bytes
+        self._directory = directory
         self._limiter = limiter
+        self._reports = Reports(log)
         self._reserved_bytes = 0
         self._wanted_bytes = 0
         self._extra_bytes = 0
@@ -85,7 +91,12 @@ class Evictor:
         return True
 
     def _has_room(self, size: int) -> bool:
-        return self.used_bytes + self._reserved_bytes + size <= self.limit_bytes
+        within_limit = self.used_bytes + self._reserved_bytes + size <= self.limit_bytes
+        return within_limit and self._missing_on_disk(size) <= 0
+
+    def _missing_on_disk(self, size: int) -> int:
+        """By how much the disk would be too full with `size` more bytes."""
+        return size + self._reserved_bytes + missing_disk_bytes(self._directory)
 
     def release(self, size: int) -> None:
         """End a reservation: what was written shows in the mirrors' own account by now."""
@@ -93,7 +104,7 @@ class Evictor:
 
     def wake_if_full(self) -> None:
         """Start a round if less room is left than there should be."""
-        if self.used_bytes + self._reserved_bytes > self._wake_bytes:
+        if self.used_bytes + self._reserved_bytes > self._wake_bytes or self._missing_on_disk(0) > 0:
             self._wake.set()
 
     def shrink(self, size: int) -> None:
@@ -122,13 +133,13 @@ class Evictor:
                 with trio.CancelScope(shield=True):
                     freed = await self._round()
             except (OSError, IndexFailedError) as error:
-                log.error("cannot evict from the cache: %s", error)
+                self._reports.report(logging.ERROR, "evict", "cannot evict from the cache: %s", error)
             self._last_freed = freed
             self._rounds.unpark_all()
 
     def _missing_bytes(self) -> int:
         missing = self.used_bytes + self._reserved_bytes + self._wanted_bytes - self._low_bytes
-        return max(missing, self._extra_bytes)
+        return max(missing, self._extra_bytes, self._missing_on_disk(self._wanted_bytes))
 
     async def _round(self) -> int:
         target = self._missing_bytes()
@@ -176,8 +187,12 @@ class Evictor:
         """Free extents of one mirror; returns the bytes that came free."""
         await mirror.begin_punch()
         try:
-            async with self._presence.dropping():
-                holes = [self._take_extent(mirror, extent) for extent in sorted(extents)]
+            try:
+                async with self._presence.dropping():
+                    holes = [self._take_extent(mirror, extent) for extent in sorted(extents)]
+            except IndexFailedError as error:
+                self._reports.report(logging.ERROR, "index", "evicting without the cache's index: %s", error)
+                return await self._abandon(mirror)
             mirror.recency_changed = True
             await mirror.wait_readers()
             if len(mirror.recency):
@@ -191,14 +206,10 @@ class Evictor:
     def _take_extent(self, mirror: Mirror, extent: int) -> tuple[int, int]:
         """Drop the records of an extent; returns the bytes that may go."""
         start = extent * self._extent_bytes
+        held = self._presence.starting_in(mirror.number, start, start + self._extent_bytes)
+        hole = self._hole(mirror, start, held)
+        self._presence.take(mirror.number, held)
         mirror.recency.drop(extent)
-        try:
-            held = self._presence.starting_in(mirror.number, start, start + self._extent_bytes)
-            hole = self._hole(mirror, start, held)
-            self._presence.take(mirror.number, held)
-        except IndexFailedError as error:
-            log.error("cannot evict from the cache: %s", error)
-            return start, start
         self.evicted_chunks += len(held)
         self.evicted_extents += 1
         return hole
@@ -209,6 +220,14 @@ class Evictor:
             held = self._presence.of_mirror(mirror.number)
             self._presence.take(mirror.number, held)
             self.evicted_chunks += len(held)
+        return await self._delete(mirror)
+
+    async def _abandon(self, mirror: Mirror) -> int:
+        """Delete a mirror whose records cannot be removed now (the disk is full to the brim). They are void then."""
+        self._presence.abandon(mirror.number)
+        return await self._delete(mirror)
+
+    async def _delete(self, mirror: Mirror) -> int:
         await mirror.wait_readers()
         freed = mirror.allocated_bytes
         await self._mirrors.remove(mirror, self._limiter)

@@ -23,6 +23,7 @@ import trio
 
 from fsd.cache.plan import Range, check_placed, coalesce
 from fsd.cache.presence import Presence
+from fsd.cache.reports import Reports
 from fsd.cache.slots import Slots
 from fsd.cache.writing import MirrorWriter
 from fsd.errors import CorruptDataError, FsdError, NotFoundError, StorePermissionError, StoreUnreachableError
@@ -32,9 +33,6 @@ from fsd.limits import Limits
 from fsd.repo.packs import PackSource
 
 log = logging.getLogger(__name__)
-
-LOG_INTERVAL_S = 10.0
-"""Between two log lines for one cause: a bad pack can have thousands of chunks."""
 
 
 class FetchTimeoutError(StoreUnreachableError):
@@ -130,6 +128,7 @@ class Fetcher:
         self._presence = presence
         self._writer = writer
         self._limits = limits
+        self._reports = Reports(log)
         self._nursery = nursery
         self._jobs: dict[bytes, _Job] = {}
         self._slots: Slots[_Job] = Slots(
@@ -137,7 +136,6 @@ class Fetcher:
             ahead_requests=limits.fetch_ahead_requests,
             size_bytes=limits.fetch_bytes,
         )
-        self._logged: dict[str, float] = {}
         self.fetched_bytes = 0
         self.fetched_requests = 0
         self.written_bytes = 0
@@ -364,13 +362,6 @@ class Fetcher:
     def _tell(self, job: _Job, chunks: Sequence[PlacedChunk], error: FsdError) -> None:
         """Give an error to those whose it is, and to the log; but there one of a cause only now and then."""
         concerned = [waiter for waiter in job.waiters if waiter.fail(chunks, error)]
-        if not concerned:
-            return
-        cause = f"{type(error).__name__} {job.fetched.pack.hex()}"
-        now_s = trio.current_time()
-        if now_s - self._logged.get(cause, float("-inf")) < LOG_INTERVAL_S:
-            return
-        if len(self._logged) > 1000:
-            self._logged.clear()
-        self._logged[cause] = now_s
-        log.error("cannot fetch: %s", error)
+        if concerned:
+            cause = f"{type(error).__name__} {job.fetched.pack.hex()}"
+            self._reports.report(logging.ERROR, cause, "cannot fetch: %s", error)

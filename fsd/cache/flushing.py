@@ -7,12 +7,14 @@ fetched again.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import trio
 
 from fsd.cache.index import IndexFailedError, PresenceIndex
 from fsd.cache.mirrors import Mirrors
 from fsd.cache.presence import Presence
+from fsd.cache.reports import Reports
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +39,17 @@ class Flusher:
         *,
         interval_s: float,
         flush_bytes: int,
+        on_failure: Callable[[], None],
         limiter: trio.CapacityLimiter,
     ) -> None:
+        """`on_failure` is called when the index could not be written: as a rule, the disk is full."""
         self._presence = presence
         self._index = index
         self._mirrors = mirrors
         self._interval_s = interval_s
         self._flush_bytes = flush_bytes
+        self._reports = Reports(log)
+        self._on_failure = on_failure
         self._limiter = limiter
         self._unflushed_bytes = 0
         self._due = trio.Event()
@@ -80,24 +86,24 @@ class Flusher:
         async with self._lock:
             self._unflushed_bytes = 0
             try:
+                if self._index.is_broken:
+                    await self._reopen()
                 await self._presence.flush(self._sync, self._limiter)
+                self._mirrors.forget_removed()
                 self.index_bytes = await trio.to_thread.run_sync(self._index.disk_bytes, limiter=self._limiter)
             except OSError as error:
-                log.error("cannot make the cache's data durable: %s", error)
+                self._reports.report(logging.ERROR, "sync", "cannot make the cache's data durable: %s", error)
                 self._presence.abandon_pending()
             except IndexFailedError as error:
-                log.error("cannot write to the cache's index: %s", error)
+                self._reports.report(logging.ERROR, "index", "cannot write to the cache's index: %s", error)
                 if len(self._presence) >= MAX_RECORDS:
                     self._presence.abandon_pending()
-                await self._reopen()
+                self._on_failure()
 
     async def _reopen(self) -> None:
         """A full disk stops RocksDB for good, even when there is room again; a new opening does not remember."""
         async with self._presence.dropping():
-            try:
-                self._index.reopen()
-            except IndexFailedError as error:
-                log.error("cannot reopen the cache's index: %s", error)
+            self._index.reopen()
 
     async def _sync(self, mirrors: set[int]) -> None:
         await self._mirrors.sync(mirrors, self._limiter)
@@ -109,4 +115,4 @@ class Flusher:
             try:
                 await trio.to_thread.run_sync(self._index.put_recency, rows, limiter=self._limiter)
             except IndexFailedError as error:
-                log.warning("cannot record the last uses of the cache: %s", error)
+                self._reports.report(logging.WARNING, "uses", "cannot record the last uses of the cache: %s", error)

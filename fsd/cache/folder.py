@@ -18,6 +18,18 @@ from fsd.errors import ConflictError, UsageError
 
 LAYOUT_VERSION = "1\n"
 
+DISK_MARGIN_BYTES = 64 * 1024 * 1024
+DISK_MARGIN_SHARE = 0.02
+"""The lesser of both stays free on the disk, also when others fill it: the index must be able to write down what is
+evicted, and nobody else's program should fail for a cache."""
+
+
+def missing_disk_bytes(directory: Path) -> int:
+    """By how much the disk is fuller than the margin permits; negative where it is not."""
+    disk = os.statvfs(directory)
+    margin = min(DISK_MARGIN_BYTES, int(disk.f_blocks * disk.f_frsize * DISK_MARGIN_SHARE))
+    return margin - disk.f_bavail * disk.f_frsize
+
 
 class CacheFolder:
     """A folder that is ours alone until `close`. Blocks."""
@@ -34,13 +46,17 @@ class CacheFolder:
         except OSError as error:
             raise UsageError(f"cannot use {directory} as cache folder: {error.strerror}") from error
         try:
-            self._take(purpose)
+            self._take()
+            self._make_room()
             self._check_version()
-        except BaseException:
+            self._tell(purpose)
+        except BaseException as error:
             os.close(self._lock)
+            if isinstance(error, OSError):
+                raise UsageError(f"cannot use {directory} as cache folder: {error.strerror}") from error
             raise
 
-    def _take(self, purpose: str) -> None:
+    def _take(self) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -49,6 +65,24 @@ class CacheFolder:
                 f"cache folder {self.directory} is in use by process {pid or '?'}{f' ({what})' if what else ''}",
                 hint="use another --cache-dir or umount it",
             ) from None
+
+    def _make_room(self) -> None:
+        """Where the disk is too full for the index to be opened, let the mirrors go that were not written for longest.
+
+        Their records are removed when the cache finds them gone.
+        """
+        missing = missing_disk_bytes(self.directory)
+        if missing <= 0:
+            return
+        mirrors = [(path.stat(), path) for path in (self.directory / "mirrors").glob("*/*") if path.is_file()]
+        for stat, path in sorted(mirrors, key=lambda found: found[0].st_mtime):
+            if missing <= 0:
+                break
+            path.unlink()
+            missing -= stat.st_blocks * 512
+
+    def _tell(self, purpose: str) -> None:
+        """Write down for others who has the folder."""
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()} {purpose}\n".encode(errors="surrogateescape"), 0)
 

@@ -100,6 +100,8 @@ class PresenceIndex:
         self.epoch = epoch
         self.was_clean = was_clean
         """Whether the last user closed it in order: nothing lies in mirrors that it does not know of."""
+        self.is_broken = False
+        """Something failed: after a failed write, RocksDB does no other until it is opened anew."""
         self._db = db
         self._get = db.get
         self._next_mirror = next_mirror
@@ -169,6 +171,7 @@ class PresenceIndex:
         except Exception as error:
             raise IndexFailedError(f"cannot open {self.directory}: {error}") from error
         self._get = self._db.get
+        self.is_broken = False
 
     # --- chunks
 
@@ -177,7 +180,7 @@ class PresenceIndex:
         try:
             value = self._get(b"c" + chunk)
         except Exception as error:
-            raise IndexFailedError(str(error)) from error
+            raise self._failed(error) from error
         return None if value is None else Location._make(_LOCATION.unpack(value))
 
     def put(self, records: Iterable[tuple[bytes, Location]]) -> None:
@@ -236,7 +239,7 @@ class PresenceIndex:
                 value = self._db.get(_EXTENT_KEY.pack(b"x", mirror, extent))
                 held = [] if value is None else [Held._make(row) for row in _HELD.iter_unpack(value)]
             except Exception as error:
-                raise IndexFailedError(str(error)) from error
+                raise self._failed(error) from error
             if known is not None:
                 known[mirror, extent] = held
         return held
@@ -259,7 +262,7 @@ class PresenceIndex:
         try:
             return [Held._make(row) for _, value in self._rows(prefix) for row in _HELD.iter_unpack(value)]
         except struct.error as error:
-            raise IndexFailedError(str(error)) from error
+            raise self._failed(error) from error
 
     # --- mirrors
 
@@ -307,7 +310,7 @@ class PresenceIndex:
                 yield key, value
                 rows.next()
         except Exception as error:
-            raise IndexFailedError(str(error)) from error
+            raise self._failed(error) from error
 
     # --- the whole
 
@@ -327,6 +330,10 @@ class PresenceIndex:
         batch.put(_COUNTERS_KEY, self._counters(clean=clean))
         self._write(batch)
 
+    def _failed(self, error: Exception) -> IndexFailedError:
+        self.is_broken = True
+        return IndexFailedError(str(error))
+
     def _counters(self, *, clean: bool) -> bytes:
         return _COUNTERS.pack(VERSION, self.extent_bytes, self.epoch, self._next_mirror, int(clean))
 
@@ -334,7 +341,7 @@ class PresenceIndex:
         try:
             self._db.write(batch)
         except Exception as error:
-            raise IndexFailedError(str(error)) from error
+            raise self._failed(error) from error
 
 
 def _offset(held: Held) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import trio
 
+from fsd.cache.reports import Reports
 from fsd.format.keys import ObjectKind
 from fsd.ids import ID_BYTES, content_id
 from fsd.repo.objects import ObjectLoader
@@ -44,6 +45,7 @@ class ObjectFiles:
         self._limiter = limiter
         self._sizes: OrderedDict[str, int] = OrderedDict()
         """Bytes on disk by name, least recently used first."""
+        self._reports = Reports(log)
         self._writing: set[str] = set()
         self.used_bytes = 0
         self.evicted_objects = 0
@@ -93,7 +95,7 @@ class ObjectFiles:
             await trio.to_thread.run_sync(_write, path, data, limiter=self._limiter)
             self._sizes[name] = size
         except OSError as error:
-            log.warning("cannot keep an object in the cache: %s", error)
+            self._reports.report(logging.WARNING, "write", "cannot keep an object in the cache: %s", error)
         finally:
             self._writing.discard(name)
             if name not in self._sizes:

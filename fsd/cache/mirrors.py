@@ -18,13 +18,13 @@ from __future__ import annotations
 import os
 import resource
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import trio
 
-from fsd.cache.index import PresenceIndex
+from fsd.cache.index import IndexFailedError, PresenceIndex
 from fsd.cache.recency import Recency
 
 BLOCK_BYTES = 4096
@@ -135,6 +135,8 @@ class Mirrors:
         self._by_pack: dict[bytes, Mirror] = {}
         self._by_number: dict[int, Mirror] = {}
         self._open: set[Mirror] = set()
+        self._removed: list[int] = []
+        """Mirrors that are gone, of which the index has not been told."""
         self.allocated_bytes = 0
         """On disk, over all mirrors."""
         self._files = trio.Lock()
@@ -155,6 +157,12 @@ class Mirrors:
             if not entry.is_dir(follow_symlinks=False)
         }
         for number, pack, recency in self._index.mirrors():
+            twin = self._by_pack.pop(pack, None)
+            if twin is not None:
+                # It was deleted when the index could not be told. The file is the later one's.
+                del self._by_number[twin.number]
+                self.allocated_bytes -= twin.allocated_bytes
+                self._index.remove_mirror(twin.number)
             mirror = Mirror(number, pack, self._path(pack), Recency.decode(recency))
             try:
                 blocks = os.stat(mirror.path).st_blocks
@@ -193,6 +201,11 @@ class Mirrors:
         self._open.clear()
 
     # --- one mirror
+
+    @property
+    def numbers(self) -> Container[int]:
+        """The numbers of the mirrors there are, whenever it is looked at."""
+        return self._by_number
 
     def all(self) -> list[Mirror]:
         """Every mirror there is now."""
@@ -256,11 +269,21 @@ class Mirrors:
     async def remove(self, mirror: Mirror, limiter: trio.CapacityLimiter) -> None:
         """Delete a mirror that holds nothing any more. The caller punches it, so nobody reads or writes."""
         async with self._files:
-            self._index.remove_mirror(mirror.number)
             del self._by_pack[mirror.pack], self._by_number[mirror.number]
             self.allocated_bytes -= mirror.allocated_bytes
             self._close(mirror)
             await trio.to_thread.run_sync(_unlink, mirror.path, limiter=limiter)
+            self._removed.append(mirror.number)
+        self.forget_removed()
+
+    def forget_removed(self) -> None:
+        """Remove the records of mirrors that are gone, as far as the index can be written."""
+        while self._removed:
+            try:
+                self._index.remove_mirror(self._removed[-1])
+            except IndexFailedError:
+                return
+            self._removed.pop()
 
     async def sync(self, numbers: Iterable[int], limiter: trio.CapacityLimiter) -> None:
         """Make the data of mirrors durable. Raises OSError."""

@@ -13,6 +13,7 @@ Invariants:
 - What `find` returns lies in its mirror, checked, when its epoch is the present one; a claim to be checked otherwise.
 - Ranges that were claimed and not released, and those of the index, never overlap within a mirror: no write can destroy
   a chunk that is recorded, whatever a placement says.
+- What is recorded of a mirror that is gone does not count, even where the records could not be removed.
 - An index that fails makes chunks absent, never wrong.
 - A record reaches the index only after its mirror's data was made durable.
 """
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left, insort
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable
 from contextlib import asynccontextmanager
 
 import trio
@@ -70,8 +71,10 @@ class _Claims:
 class Presence:
     """See the module's docstring."""
 
-    def __init__(self, index: PresenceIndex) -> None:
+    def __init__(self, index: PresenceIndex, mirrors: Container[int]) -> None:
+        """`mirrors` has the numbers of those there are: what is recorded of another one is void."""
         self._index = index
+        self._mirrors = mirrors
         self.epoch = index.epoch
         self._pending: dict[bytes, Location] = {}
         self._claims: dict[int, _Claims] = {}
@@ -95,6 +98,8 @@ class Presence:
                 location = self._index.get(chunk)
             except IndexFailedError as error:
                 self._failed(error)
+        if location is not None and location.mirror not in self._mirrors:
+            return None
         return location
 
     def claim(self, mirror: int, wanted: Iterable[Held]) -> list[bool]:
@@ -201,6 +206,12 @@ class Presence:
         rows = list(held)
         self._forget(mirror, rows)
         self._index.remove(mirror, rows)
+
+    def abandon(self, mirror: int) -> None:
+        """Forget a mirror that is about to go, as far as that is possible without the index."""
+        self._claims.pop(mirror, None)
+        for chunk in [chunk for chunk, location in self._pending.items() if location.mirror == mirror]:
+            del self._pending[chunk]
 
     def _forget(self, mirror: int, held: Iterable[Held]) -> None:
         for row in held:

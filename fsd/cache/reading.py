@@ -21,6 +21,7 @@ import trio
 from fsd.cache.index import Location
 from fsd.cache.mirrors import Mirror, Mirrors
 from fsd.cache.presence import Presence
+from fsd.cache.reports import Reports
 from fsd.format.model import PlacedChunk
 from fsd.ids import Buffer, content_id
 
@@ -96,6 +97,7 @@ class MirrorReader:
         self._presence = presence
         self._inline_hash_bytes = inline_hash_bytes
         self._limiter = limiter
+        self._reports = Reports(log)
         self._can_nowait = True
         self.served_bytes = 0
         self.served_reads = 0
@@ -188,7 +190,8 @@ class MirrorReader:
             self._presence.confirm(chunk, location)
         else:
             self.dropped_chunks += 1
-            log.warning("chunk %s changed on disk in the cache; it is fetched again", chunk.hex())
+            what = "chunk %s changed on disk in the cache; such chunks are fetched again"
+            self._reports.report(logging.WARNING, "changed", what, chunk.hex())
             self._presence.drop(chunk, location)
         return is_right
 
@@ -249,7 +252,7 @@ class MirrorReader:
             buffer, wrong = await trio.to_thread.run_sync(_read_and_check, runs, length, claims, limiter=self._limiter)
         except OSError as error:
             # The file is gone or the disk failed: what the index says of it is worth nothing.
-            log.warning("cannot read from the cache: %s", error)
+            self._reports.report(logging.WARNING, "read", "cannot read from the cache: %s", error)
             for part in parts:
                 self._presence.drop(part.chunk, part.location)
             return None

@@ -24,6 +24,7 @@ from fsd.cache.index import Held, IndexFailedError
 from fsd.cache.mirrors import BLOCK_BYTES, MAX_MIRROR_BYTES, OVERFLOW_PACK, Mirror, Mirrors
 from fsd.cache.plan import Range
 from fsd.cache.presence import Presence
+from fsd.cache.reports import Reports
 from fsd.errors import CorruptDataError
 from fsd.format.model import PlacedChunk
 from fsd.format.pack import decode_chunk
@@ -66,6 +67,7 @@ class MirrorWriter:
         self._mirrors = mirrors
         self._presence = presence
         self._evictor = evictor
+        self._reports = Reports(log)
         self._flusher = flusher
         self._limiter = limiter
         self._overflow_end = 0, 0
@@ -102,7 +104,7 @@ class MirrorWriter:
                 held.append(await self._mirrors.begin_write(fetched.pack, self._limiter))
                 targets = await self._claim(fetched, absent, held)
             except (OSError, IndexFailedError) as error:
-                log.warning("cannot write to the cache: %s", error)
+                self._reports.report(logging.WARNING, "write", "cannot write to the cache: %s", error)
                 targets = [_Target(chunk, None, 0) for chunk in fetched.chunks]
             written: set[bytes] = set()
             try:
@@ -166,7 +168,7 @@ class MirrorWriter:
             try:
                 self._mirrors.update_allocated(mirror)
             except OSError as error:
-                log.warning("cannot look at %s: %s", mirror.path, error)
+                self._reports.report(logging.WARNING, "stat", "cannot look at %s: %s", mirror.path, error)
 
     async def _in_thread(
         self,
@@ -182,14 +184,14 @@ class MirrorWriter:
                 for chunk, mirror, offset in targets
             ]
         except OSError as error:
-            log.warning("cannot write to the cache: %s", error)
+            self._reports.report(logging.WARNING, "write", "cannot write to the cache: %s", error)
             jobs = [(chunk, -1, 0) for chunk, _, _ in targets]
         done: set[bytes] = set() if written is None else written
         stored, full = await trio.to_thread.run_sync(
             _decode_and_write, jobs, fetched, body, frozenset(wanted()), done, limiter=self._limiter
         )
         if full is not None:
-            log.warning("cannot write to the cache: %s", full)
+            self._reports.report(logging.WARNING, "write", "cannot write to the cache: %s", full)
             if full.errno in (errno.ENOSPC, errno.EDQUOT):
                 # Not waited for: we hold a write mark. Who comes next finds room.
                 self._evictor.shrink(2 * fetched.length)

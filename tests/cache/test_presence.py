@@ -33,7 +33,7 @@ def limiter() -> trio.CapacityLimiter:
 
 
 async def test_pending_then_recorded(tmp_path: Path) -> None:
-    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT))
+    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT), {1})
     assert claim(presence, 1, 0, 10)
     assert presence.find(chunk(1)) is None
     presence.add(1, chunk(1), 0, 10)
@@ -54,7 +54,7 @@ async def test_pending_then_recorded(tmp_path: Path) -> None:
 
 
 async def test_what_is_dropped_during_a_flush_stays_dropped(tmp_path: Path) -> None:
-    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT))
+    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT), {1})
     for number in (1, 2):
         claim(presence, number, number * 10, 10)
         presence.add(1, chunk(number), number * 10, 10)
@@ -75,7 +75,7 @@ async def test_what_is_dropped_during_a_flush_stays_dropped(tmp_path: Path) -> N
 
 
 async def test_eviction_waits_for_a_flush_and_a_flush_writes_nothing_that_was_evicted(tmp_path: Path) -> None:
-    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT))
+    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT), {1})
     claim(presence, 1, 0, 10)
     presence.add(1, chunk(1), 0, 10)
 
@@ -90,7 +90,7 @@ async def test_eviction_waits_for_a_flush_and_a_flush_writes_nothing_that_was_ev
 
 
 async def test_a_sync_that_fails_records_nothing(tmp_path: Path) -> None:
-    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT))
+    presence = Presence(PresenceIndex.open(tmp_path / "index", EXTENT), {1})
     claim(presence, 1, 0, 10)
     presence.add(1, chunk(1), 0, 10)
 
@@ -110,7 +110,7 @@ async def test_a_sync_that_fails_records_nothing(tmp_path: Path) -> None:
 async def test_a_confirmed_chunk_has_the_present_epoch(tmp_path: Path) -> None:
     index = PresenceIndex.open(tmp_path / "index", EXTENT)
     index.put([(chunk(1), Location(1, 0, 10, index.epoch - 1))])
-    presence = Presence(index)
+    presence = Presence(index, {1})
     location = presence.find(chunk(1))
     assert location is not None
     presence.confirm(chunk(1), location)
@@ -125,7 +125,7 @@ async def test_an_index_that_fails_makes_chunks_absent(
 ) -> None:
     index = PresenceIndex.open(tmp_path / "index", EXTENT)
     index.put([(chunk(1), Location(1, 0, 10, index.epoch))])
-    presence = Presence(index)
+    presence = Presence(index, {1})
 
     def fail(*_: object) -> None:
         raise IndexFailedError("broken")
@@ -147,7 +147,7 @@ RANGES = st.tuples(st.integers(0, 60), st.integers(1, 20))
 @given(st.lists(st.tuples(st.sampled_from(["claim", "add", "release", "flush", "take"]), RANGES), max_size=40))
 async def test_ranges_never_overlap(tmp_path: Path, steps: list[tuple[str, tuple[int, int]]]) -> None:
     index = _shared(tmp_path)
-    presence = Presence(index)
+    presence = Presence(index, {1})
     index.remove(1, index.of_mirror(1))
     taken: dict[int, int] = {}
     added: set[int] = set()
