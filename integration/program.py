@@ -53,6 +53,13 @@ class Program:
             text=True,
         )
 
+    def configure(self, **limits: int | float | str) -> None:
+        """Give every later command these limits."""
+        lines = [f"{name} = {json.dumps(value)}" for name, value in limits.items()]
+        path = self.home / ".config" / "fsd" / "config.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(["[limits]", *lines, ""]))
+
     def mount(self, path: Path, *options: str) -> Path:
         """Mount the store; the fixture that made this program unmounts it."""
         path.mkdir(parents=True, exist_ok=True)
