@@ -67,7 +67,10 @@ class Evictor:
         self._wanted_bytes = 0
         self._extra_bytes = 0
         self._wake = trio.Event()
-        self._rounds = trio.lowlevel.ParkingLot()
+        self._begun = 0
+        self._ended = 0
+        """Rounds of eviction."""
+        self._lot = trio.lowlevel.ParkingLot()
         self._last_freed = 0
         self.evicted_bytes = 0
         self.evicted_chunks = 0
@@ -113,11 +116,13 @@ class Evictor:
         self._wake.set()
 
     async def _wait_round(self, size: int) -> int:
-        """Ask for room and wait until a round of eviction has ended; returns the bytes it freed."""
+        """Ask for room and wait for a whole round of eviction that knows of it; returns the bytes it freed."""
         self._wanted_bytes += size
+        awaited = self._begun + 1
         self._wake.set()
         try:
-            await self._rounds.park()
+            while self._ended < awaited:
+                await self._lot.park()
         finally:
             self._wanted_bytes -= size
         return self._last_freed
@@ -127,6 +132,7 @@ class Evictor:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
+            self._begun += 1
             freed = 0
             try:
                 # Not to be cancelled half-way: records that are gone no longer tell of the bytes on disk.
@@ -135,7 +141,8 @@ class Evictor:
             except (OSError, IndexFailedError) as error:
                 self._reports.report(logging.ERROR, "evict", "cannot evict from the cache: %s", error)
             self._last_freed = freed
-            self._rounds.unpark_all()
+            self._ended = self._begun
+            self._lot.unpark_all()
 
     def _missing_bytes(self) -> int:
         missing = self.used_bytes + self._reserved_bytes + self._wanted_bytes - self._low_bytes

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import resource
-from collections import Counter
 from collections.abc import Container, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -60,7 +59,7 @@ class Mirror:
         "writers",
     )
 
-    def __init__(self, number: int, pack: bytes, path: str, recency: Recency) -> None:
+    def __init__(self, number: int, pack: bytes, path: str, recency: Recency, lot: trio.lowlevel.ParkingLot) -> None:
         self.number = number
         self.pack = pack
         self.path = path
@@ -74,8 +73,8 @@ class Mirror:
         self.generation = 0
         self.writers = 0
         self.is_punching = False
-        self._readers: Counter[int] = Counter()
-        self._lot = trio.lowlevel.ParkingLot()
+        self._readers: dict[int, int] = {}
+        self._lot = lot
 
     @property
     def is_idle(self) -> bool:
@@ -84,7 +83,7 @@ class Mirror:
 
     def begin_read(self) -> int:
         """A read mark; give the result to `end_read`."""
-        self._readers[self.generation] += 1
+        self._readers[self.generation] = self._readers.get(self.generation, 0) + 1
         return self.generation
 
     def end_read(self, generation: int) -> None:
@@ -135,6 +134,8 @@ class Mirrors:
         self._by_pack: dict[bytes, Mirror] = {}
         self._by_number: dict[int, Mirror] = {}
         self._open: set[Mirror] = set()
+        # One for all mirrors: there may be a hundred thousand of them, and hardly ever does anybody wait.
+        self._lot = trio.lowlevel.ParkingLot()
         self._removed: list[int] = []
         """Mirrors that are gone, of which the index has not been told."""
         self.allocated_bytes = 0
@@ -163,7 +164,7 @@ class Mirrors:
                 del self._by_number[twin.number]
                 self.allocated_bytes -= twin.allocated_bytes
                 self._index.remove_mirror(twin.number)
-            mirror = Mirror(number, pack, self._path(pack), Recency.decode(recency))
+            mirror = Mirror(number, pack, self._path(pack), Recency.decode(recency), self._lot)
             try:
                 blocks = os.stat(mirror.path).st_blocks
             except FileNotFoundError:
@@ -234,7 +235,7 @@ class Mirrors:
             if mirror is None:
                 path = self._path(pack)
                 await trio.to_thread.run_sync(_touch, path, limiter=limiter)
-                mirror = Mirror(self._index.add_mirror(pack), pack, path, Recency())
+                mirror = Mirror(self._index.add_mirror(pack), pack, path, Recency(), self._lot)
                 self._by_pack[pack] = self._by_number[mirror.number] = mirror
             return mirror
 
