@@ -330,7 +330,7 @@ class Page:
         return self._sizes[position]
 
     def rows(self, start: int, end: int) -> Iterator[tuple[bytes, int, int, bytes]]:
-        """Name, kind (plus EXECUTABLE for such a file), size and content of the entries from `start` to before `end`.
+        """Name, kind (plus EXECUTABLE for such a file), size and identity of the entries from `start` to before `end`.
 
         What a listing shows, at a fraction of what it costs to ask for each by itself.
         """
@@ -342,11 +342,14 @@ class Page:
         contents_at, contents_end = self._contents_at + ID_BYTES * start, self._contents_at + ID_BYTES * end
         content_starts = range(contents_at, contents_end, ID_BYTES)
         content_stops = range(contents_at + ID_BYTES, contents_end + ID_BYTES, ID_BYTES)
+        identities: Iterator[bytes] = map(take, map(slice, content_starts, content_stops))
+        if self._piece_lengths:
+            identities = map(self.identity, range(start, end))
         return zip(
             map(take, map(slice, name_starts, name_stops)),
             self._flags[start:end].translate(_WITHOUT_LEVEL),
             self._sizes[start:end],
-            map(take, map(slice, content_starts, content_stops)),
+            identities,
             strict=False,
         )
 
@@ -354,6 +357,23 @@ class Page:
         """BLAKE3-256 of the whole content; NO_ID for a directory."""
         at = self._contents_at + ID_BYTES * position
         return self._logical[at : at + ID_BYTES]
+
+    def identity(self, position: int) -> bytes:
+        """32 bytes that two entries share only if every byte that is served for them is the same.
+
+        For a file of one chunk, an empty one and a symlink that is its content, which is checked against it. For a file
+        of several, whose content nobody checks before having read all of it, the chunks count as well: else an entry
+        that lies about its content would share its inode, and so the kernel's pages, with the file that it names.
+        """
+        number, level = self._piece_counts[position], self._flags[position] >> _LEVEL_SHIFT
+        content = self.content(position)
+        if not _has_explicit_pieces(level, number):
+            return content
+        first = self._piece_start(position)
+        at = self._pieces_at + ID_BYTES * first
+        lengths_at = self._pieces_at + ID_BYTES * len(self._piece_lengths) + 8 * first
+        ids, lengths = self._logical[at : at + ID_BYTES * number], self._logical[lengths_at : lengths_at + 8 * number]
+        return content_id(b"".join((content, bytes((level,)), ids, lengths)))
 
     def target(self, position: int) -> bytes:
         """A symlink's target."""
@@ -437,16 +457,19 @@ class Page:
         return self._piece_counts[position] == 1 and not self._flags[position] >> _LEVEL_SHIFT
 
     def _explicit_pieces(self, position: int, number: int) -> tuple[Piece, ...]:
+        first = self._piece_start(position)
+        at = self._pieces_at + ID_BYTES * first
+        ids = [self._logical[at : at + ID_BYTES] for at in range(at, at + ID_BYTES * number, ID_BYTES)]
+        return tuple(map(Piece, ids, self._piece_lengths[first : first + number]))
+
+    def _piece_start(self, position: int) -> int:
         if self._piece_starts is None:
             explicit = [
                 number if _has_explicit_pieces(flags >> _LEVEL_SHIFT, number) else 0
                 for flags, number in zip(self._flags, self._piece_counts, strict=True)
             ]
             self._piece_starts = array("I", accumulate(explicit, initial=0))
-        first = self._piece_starts[position]
-        at = self._pieces_at + ID_BYTES * first
-        ids = [self._logical[at : at + ID_BYTES] for at in range(at, at + ID_BYTES * number, ID_BYTES)]
-        return tuple(map(Piece, ids, self._piece_lengths[first : first + number]))
+        return self._piece_starts[position]
 
     def _chunk_start(self, position: int) -> int:
         if self._chunk_starts is None:

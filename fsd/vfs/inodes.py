@@ -1,12 +1,12 @@
 """The inodes of what lies in trees: a packed table, since the kernel may hold millions of them at once.
 
-A *number* is derived from a 32-byte key (the content's hash for files and symlinks, a hash of version and path for
+A *number* is derived from a 32-byte key (`Page.identity` for files and symlinks, a hash of version and path for
 directories) and from the flavour, which stands in its two lowest bits. It is never trusted as a name: each row holds
-the whole key, and where two keys meet in one number the later one moves on to the next that is free.
+the whole key and the size, and where two of them meet in one number the later one moves on to the next that is free.
 
 Invariants:
 
-- A key and flavour has one number as long as it is looked up, whoever comes and goes beside it.
+- A key, flavour and value has one number as long as it is looked up, whoever comes and goes beside it.
 - A row lives while its lookup count is above zero; its page and, for a directory, its tree are held as long.
 - Rows of a shard are dense: the last one moves into the hole of one that goes, so memory returns.
 - A shard's index is at most two thirds full, has one slot for each row, and no tombstones.
@@ -229,8 +229,9 @@ class InodeTable:
         self._tree_holders = self.trees.holders
         self._mask = number_mask
         self._shards = [_Shard() for _ in range(_SHARDS)]
-        self._moved: dict[tuple[bytes, int], int] = {}
-        """Numbers of the rows that had to move on: none, but for a hash with 59 bits in common with another."""
+        self._moved: dict[tuple[bytes, int, int], int] = {}
+        """Numbers of the rows that had to move on, by key, flavour and value: none, but for a hash with 59 bits in
+        common with another, and for pages that lie about a size."""
 
     def __len__(self) -> int:
         return sum(len(shard.inos) - 1 for shard in self._shards)
@@ -241,13 +242,13 @@ class InodeTable:
         return sum(shard.memory_bytes for shard in self._shards)
 
     def remember(self, key: bytes, flavour: int, value: int, page: int, position: int) -> int:
-        """Count one lookup of (key, flavour) and return its number.
+        """Count one lookup of (key, flavour, value) and return its number.
 
         `value` is the size of a file or symlink, and the number of the tree of a directory; `page` is a number too.
         """
         ino = _from_bytes(key[:8], "little") >> 3 & self._mask | FIRST_TREE_INO | flavour
         if self._moved:
-            ino = self._moved.get((key, flavour), ino)
+            ino = self._moved.get((key, flavour, value), ino)
         seen = page << _POSITION_BITS | position
         # Written out here, since this runs for every name of every listing.
         shard = self._shards[ino >> _SHARD_SHIFT & _SHARD_MASK]
@@ -255,12 +256,12 @@ class InodeTable:
         slot = ino >> 2 & mask
         while row := index[slot]:
             if inos[row] == ino:
-                if shard.keys.startswith(key, row * ID_BYTES):
+                if shard.keys.startswith(key, row * ID_BYTES) and shard.values[row] == value:
                     shard.lookups[row] += 1
                     if shard.seen[row] != seen:
                         self._move_seen(shard, row, page, seen)
                     return ino
-                ino = self._next_free(key, ino)
+                ino = self._next_free((key, flavour, value), ino)
                 shard = self._shards[ino >> _SHARD_SHIFT & _SHARD_MASK]
                 slot = shard.free_slot(ino)
                 break
@@ -279,14 +280,14 @@ class InodeTable:
             self.pages.hold_number(page)
             self.pages.drop(before)
 
-    def _next_free(self, key: bytes, ino: int) -> int:
+    def _next_free(self, named: tuple[bytes, int, int], ino: int) -> int:
         flavour = ino & FLAVOUR_BITS
         taken = ino
         while self._find(taken)[1]:
             taken = (taken + FLAVOUR_BITS + 1) & self._mask | FIRST_TREE_INO | flavour
             if taken == ino:
                 raise OverflowError("every inode number is taken")
-        self._moved[key, flavour] = taken
+        self._moved[named] = taken
         return taken
 
     def _find(self, ino: int) -> tuple[_Shard, int]:
@@ -306,7 +307,8 @@ class InodeTable:
         if ino & FLAVOUR_BITS == DIRECTORY:
             self.trees.drop(shard.values[row])
         if self._moved:
-            self._moved.pop((bytes(shard.keys[row * ID_BYTES : (row + 1) * ID_BYTES]), ino & FLAVOUR_BITS), None)
+            key = bytes(shard.keys[row * ID_BYTES : (row + 1) * ID_BYTES])
+            self._moved.pop((key, ino & FLAVOUR_BITS, shard.values[row]), None)
         shard.remove(row)
         return True
 

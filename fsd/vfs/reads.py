@@ -2,7 +2,7 @@
 
 Owns, for each file of several chunks that is being read, its chunk list and its runs (`window`), in an LRU bounded by
 files and by chunks. A file of one chunk has no state, and if the cache holds it needs no page: its chunk is named by
-its content. Errors leave as they come.
+its content, which is its identity. Errors leave as they come.
 
 Concurrency: everything between two awaits is atomic. No lock is held across an await: readers of one file wait side by
 side, and it is the cache that fetches a chunk once. A state may be dropped while somebody reads through it; he goes on
@@ -37,8 +37,8 @@ class FileRange(NamedTuple):
     """Some bytes of a file."""
 
     ino: int
-    content: bytes
-    """The hash of the whole file, which is the id of its chunk if it has just one."""
+    identity: bytes
+    """What the file is known by (`Page.identity`): the id of its chunk if it has just one."""
     size: int
     """Of the whole file."""
     start: int
@@ -54,10 +54,10 @@ class FileRange(NamedTuple):
 class _State:
     """A file of several chunks that is being read."""
 
-    __slots__ = ("content", "has_neighbours", "pieces", "runs")
+    __slots__ = ("has_neighbours", "identity", "pieces", "runs")
 
-    def __init__(self, content: bytes, pieces: Pieces, limits: Limits) -> None:
-        self.content = content
+    def __init__(self, identity: bytes, pieces: Pieces, limits: Limits) -> None:
+        self.identity = identity
         """By which it is known that the number has not come to mean another file."""
         self.pieces = pieces
         self.runs = Runs(limits)
@@ -122,7 +122,7 @@ class Reads:
         if state is None:
             if wanted.size > MAX_CHUNK_BYTES:
                 return None
-            return self._cache.read_chunk_nowait(wanted.content, wanted.size, wanted.start, wanted.length)
+            return self._cache.read_chunk_nowait(wanted.identity, wanted.size, wanted.start, wanted.length)
         data = self._read_state_nowait(state, wanted)
         if data is not None:
             run = state.runs.note(wanted.start, wanted.end)
@@ -139,7 +139,7 @@ class Reads:
     async def _read(self, wanted: FileRange) -> Buffer:
         state = self._state(wanted)
         if state is None and wanted.size <= MAX_CHUNK_BYTES:
-            data = await self._cache.read_chunk(wanted.content, wanted.size, wanted.start, wanted.length)
+            data = await self._cache.read_chunk(wanted.identity, wanted.size, wanted.start, wanted.length)
             if data is not None:
                 return data
         if state is None:
@@ -162,7 +162,7 @@ class Reads:
         state = self._states.get(wanted.ino)
         if state is None:
             return None
-        if state.content != wanted.content:
+        if state.identity != wanted.identity:
             self.forget(wanted.ino)
             return None
         self._states.move_to_end(wanted.ino)
@@ -172,7 +172,7 @@ class Reads:
         """The state of a file, made unless another reader was faster."""
         state = self._state(wanted)
         if state is None:
-            state = _State(wanted.content, Pieces(entry, self._recipes), self._limits)
+            state = _State(wanted.identity, Pieces(entry, self._recipes), self._limits)
             self._states[wanted.ino] = state
             self._pieces += len(state.pieces)
             while len(self._states) > self._limits.read_states or (

@@ -119,7 +119,7 @@ class Trees:
                 path = directory.path + b"/" + name if directory.path else name
                 key, value = content_id(directory.version.digest + path), tree_number
             else:
-                key, value = page.content(position), size
+                key, value = page.identity(position), size
             ino = self.table.remember(key, flavour, value, page_number, position)
         finally:
             self.table.pages.drop(page_number)
@@ -207,7 +207,7 @@ class Trees:
         """The entry of a file or symlink, from where it was last seen. Raises StaleInodeError."""
         page, position = await self._page(ino)
         row = self.table.content(ino)
-        if row is None or row != (page.content(position), page.size(position)):
+        if row is None or row != (page.identity(position), page.size(position)):
             raise CorruptDataError(f"page {page.id.hex()} does not have the file at {position} that other pages have")
         return page.entry(position)
 
@@ -220,11 +220,11 @@ class Trees:
         self._listed.pop(ino, None)
         return True
 
-    def seen_path(self, ino: int) -> bytes:
-        """The path in its tree where a node was last seen; b'' if its page is not in memory."""
+    def seen(self, ino: int) -> tuple[Page, int] | None:
+        """The page where a node was last seen and its position there; None if the page is not in memory."""
         seen = self.table.seen(ino)
         page = None if seen is None else self._repositories.objects.page_nowait(self.table.pages[seen.page])
-        return b"" if seen is None or page is None else page.path(seen.position)
+        return None if seen is None or page is None else (page, seen.position)
 
     async def _page(self, ino: int) -> tuple[Page, int]:
         seen = self.table.seen(ino)

@@ -217,10 +217,10 @@ class Vfs:
         row = self._trees.table.content(ino)
         if row is None:
             raise _stale(ino)
-        content, file_size = row
+        identity, file_size = row
         if offset >= file_size or size <= 0:
             return b""
-        return FileRange(ino, content, file_size, offset, min(offset + size, file_size))
+        return FileRange(ino, identity, file_size, offset, min(offset + size, file_size))
 
     # --- about it
 
@@ -243,12 +243,9 @@ class Vfs:
         return value
 
     async def _file_attribute(self, ino: int, name: bytes) -> bytes:
-        row = self._trees.table.content(ino)
-        if row is None:
-            raise _stale(ino)
-        if name not in FROM_CHUNKS:
-            return content_attributes(*row)[name]
         entry = await self._trees.entry(ino)
+        if name not in FROM_CHUNKS:
+            return content_attributes(entry)[name]
         return (await chunk_attributes(entry, self._repositories.objects, self._cache))[name]
 
     async def listxattr(self, ino: int) -> Sequence[bytes]:
@@ -310,10 +307,12 @@ class Vfs:
     def _describe(self, ino: int) -> str:
         """A node for people: where it was last seen."""
         if ino >= FIRST_TREE_INO:
-            row, path = self._trees.table.content(ino), self._trees.seen_path(ino)
-            if ino & FLAVOUR_BITS == DIRECTORY or row is None:
-                return path.decode(errors="surrogateescape") or f"inode {ino}"
-            return f"{path.decode(errors='surrogateescape')} (content {row[0].hex()})"
+            seen = self._trees.seen(ino)
+            if seen is None:
+                return f"inode {ino}"
+            page, position = seen
+            path = page.path(position).decode(errors="surrogateescape")
+            return path if ino & FLAVOUR_BITS == DIRECTORY else f"{path} (content {page.content(position).hex()})"
         node = self._top.nodes.get(ino)
         if isinstance(node, RepositoryNode):
             return f"/{node.name}"

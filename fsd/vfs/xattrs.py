@@ -12,7 +12,6 @@ import trio
 
 from fsd.cache.cache import Cache
 from fsd.format.model import Entry
-from fsd.ids import ID_HEX_DIGITS
 from fsd.limits import MIB
 from fsd.vfs.nodes import Version
 from fsd.vfs.pieces import Pieces, Recipes
@@ -23,7 +22,7 @@ _RUN_BYTES = 64 * MIB
 """Of a large file, how much is looked at between two checkpoints."""
 
 FROM_CONTENT = (b"user.fsd.blake3", b"user.fsd.size")
-"""What an inode knows by itself."""
+"""What the entry says."""
 
 FROM_CHUNKS = (b"user.fsd.cached", b"user.fsd.chunks", b"user.fsd.packs")
 """What takes the chunk list: bytes in the cache, chunks, packs that they lie in."""
@@ -31,10 +30,9 @@ FROM_CHUNKS = (b"user.fsd.cached", b"user.fsd.chunks", b"user.fsd.packs")
 FILE_NAMES = tuple(sorted(FROM_CONTENT + FROM_CHUNKS))
 
 
-def content_attributes(content: bytes, size: int) -> dict[bytes, bytes]:
+def content_attributes(entry: Entry) -> dict[bytes, bytes]:
     """Those of `FROM_CONTENT`."""
-    assert 2 * len(content) == ID_HEX_DIGITS
-    return {b"user.fsd.blake3": content.hex().encode(), b"user.fsd.size": b"%d" % size}
+    return {b"user.fsd.blake3": entry.content.hex().encode(), b"user.fsd.size": b"%d" % entry.size}
 
 
 async def chunk_attributes(entry: Entry, recipes: Recipes, cache: Cache) -> dict[bytes, bytes]:

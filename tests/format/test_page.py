@@ -72,6 +72,25 @@ def test_a_run_of_entries(entries: list[Entry], data: st.DataObject) -> None:
     assert list(page.entries(start, end)) == entries[start:end]
 
 
+def test_a_lie_about_a_long_files_content_is_another_identity() -> None:
+    content = content_id(b"the file that everybody knows")
+    chunks = [content_id(b"chunk %d" % number) for number in range(3)]
+
+    def page(first: bytes, lengths: tuple[int, int]) -> Page:
+        pieces = (Piece(first, lengths[0]), Piece(chunks[1], lengths[1]))
+        places = tuple(
+            Placement(bytes(16), at, length, at) for at, length in ((0, lengths[0]), (lengths[0], lengths[1]))
+        )
+        entry = Entry(b"", b"long", Kind.FILE, False, sum(lengths), content, b"", 0, pieces, places)
+        return Page(*encode_page([entry]))
+
+    honest, other_chunk, other_cut = page(chunks[0], (70, 30)), page(chunks[2], (70, 30)), page(chunks[0], (60, 40))
+    identities = {each.identity(0) for each in (honest, other_chunk, other_cut)}
+    assert len(identities) == 3
+    assert content not in identities
+    assert [row[3] for row in honest.rows(0, 1)] == [honest.identity(0)]
+
+
 def test_a_page_says_about_what_it_occupies() -> None:
     small = Page(*encode_page(sample_entries()))
     large = Page(*encode_page([sample_file(b"d", b"%05d" % number, 100) for number in range(1000)]))

@@ -109,6 +109,20 @@ def test_numbers_come_from_the_hash_alone() -> None:
     assert all(FIRST_TREE_INO <= number < 2 * FIRST_TREE_INO for number in numbers)
 
 
+def test_a_page_that_lies_about_a_size_shares_no_inode() -> None:
+    table = InodeTable()
+    page = table.pages.hold(PAGES[0])
+    liar = table.remember(KEYS[0], FILE, 10, page, 0)
+    honest = table.remember(KEYS[0], FILE, 20, page, 1)
+    assert liar != honest
+    assert (table.value(liar), table.value(honest)) == (10, 20)
+    assert table.remember(KEYS[0], FILE, 20, page, 1) == honest
+    table.forget(liar, 1)
+    assert table.remember(KEYS[0], FILE, 20, page, 1) == honest
+    table.forget(honest, 3)
+    assert table.remember(KEYS[0], FILE, 20, page, 1) == liar
+
+
 def test_plain_and_executable_twins_are_two_nodes() -> None:
     table = InodeTable()
     page = table.pages.hold(PAGES[0])
