@@ -252,7 +252,7 @@ class Bucket:
         for line in journal.read_text().splitlines():
             record = json.loads(line)
             if "deleted" in record:
-                del self._objects[record["name"]]
+                self._objects.pop(record["name"], None)
                 continue
             path = journal.parent / "contents" / record.pop("content")
             if path.exists():

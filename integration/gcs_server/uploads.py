@@ -20,6 +20,7 @@ from integration.gcs_server.objects import GcsError, Stored, encode_digest
 GRAIN_BYTES = 256 * 1024
 
 _BOUNDARY = re.compile(r'boundary="?([^";]+)"?')
+_CONTENT_TYPE = re.compile(rb"\r\ncontent-type: *([^\r]*)\r\n", re.IGNORECASE)
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+|\*)|\*)/(\d+|\*)\Z")
 
 
@@ -50,11 +51,14 @@ def parse_multipart(content_type: str, body: bytes) -> tuple[dict[str, Any], mem
     last = body.rfind(b"\r\n" + mark + b"--")
     if min(first, second) < 0 or last <= second:
         raise bad_request("Malformed multipart body.")
-    settings = body[first + len(mark) : second].partition(b"\r\n\r\n")[2]
+    settings = parse_json(body[first + len(mark) : second].partition(b"\r\n\r\n")[2])
     head_end = body.find(b"\r\n\r\n", second + 2)
     if not 0 <= head_end < last:
         raise bad_request("Malformed multipart body.")
-    return parse_json(settings), memoryview(body)[head_end + 4 : last]
+    content_type_found = _CONTENT_TYPE.search(body, second, head_end + 2)
+    if content_type_found is not None:
+        settings.setdefault("contentType", content_type_found[1].decode("latin-1"))
+    return settings, memoryview(body)[head_end + 4 : last]
 
 
 class PartRange(NamedTuple):
