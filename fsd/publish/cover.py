@@ -84,6 +84,6 @@ async def _learn_recipe(
 
 def _learn(known: KnownChunks, chunks: Iterable[PlacedChunk], packs: dict[bytes, None]) -> None:
     for chunk, length, placement in chunks:
-        if not known.might_hold(chunk):
+        if known.find(chunk, length) is None:
             known.add(chunk, length, placement)
             packs[placement.pack] = None

@@ -116,19 +116,7 @@ def read_batch(
 
 
 def _read_file(source: SourceFolder, found: Found, params: ChunkerParams, might_hold: MightHold) -> ReadFile:
-    fd = source.open_file(found)
-    try:
-        # One byte more than there should be shows a file that grew.
-        data = os.read(fd, found.size + 1)
-        while 0 < len(data) < found.size and (more := os.read(fd, found.size + 1 - len(data))):
-            data += more
-        if len(data) != found.size:
-            raise source.changed(found.path)
-        source.check_unchanged(found, os.fstat(fd))
-    except OSError as error:
-        raise source.unreadable(found.path, error) from error
-    finally:
-        os.close(fd)
+    data = source.read_file(found)
     content = content_id(data)
     if not data:
         return ReadFile(found, (), content)

@@ -36,7 +36,7 @@ contents too: 100 bytes a chunk, 50 MB at the usual chunk size."""
 
 assert SHARED_PACK_CHUNKS < MAX_PACK_CHUNKS
 
-_PART_BYTES = 1 * MIB
+_PART_BYTES = 4 * MIB
 """Chunks are joined into parts of at least this."""
 
 

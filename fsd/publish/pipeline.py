@@ -4,15 +4,17 @@ One task takes batches from the delta and starts the work on each in a thread; t
 the order of the batches, and whoever consumes waits for the first slot. Bytes are admitted by that one task, in order,
 so that the batch everybody waits for is never the one without room.
 
-Threads share the interpreter's lock; what they do without it (reading, cutting, hashing, compressing) is most of the
-work for files of 20 KB and more.
+Threads share the interpreter's lock. Files of 20 KB and more are mostly worked on without it (reading, cutting,
+hashing, compressing), and threads are worth their number. With tiny ones they take turns: two threads were measured to
+be half as fast as one, for the system's time in handing the lock over, unless they wait for a disk or a file server. So
+tiny files are read by one thread as long as the processors are busy, and by all when they are not.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
 
 import trio
 
@@ -23,10 +25,16 @@ from fsd.publish.ingest import LargeFile, MightHold, Read, ReadFile, Window, for
 from fsd.publish.progress import Progress
 from fsd.publish.source import Found, SourceFolder
 
-_T = TypeVar("_T")
-
 CHANGE_BYTES = 1024
 """What a change occupies besides its content."""
+
+TINY_BYTES = 8 * 1024
+"""Mean size of the files in a batch below which threads are in each other's way."""
+
+_BUSY = 0.7
+"""Processor seconds a second above which whoever reads is not waiting for a disk."""
+
+_MEASURED_S = 0.25
 
 _MAX_SLOTS = 1_000_000
 """Slots are bounded by the bytes admitted for them, empty batches apart."""
@@ -39,6 +47,25 @@ class _Slot:
         self.admitted = admitted
         self.done = trio.Event()
         self.reads: Sequence[Read] = ()
+
+
+class _TinyFiles:
+    """How many threads may read tiny files."""
+
+    def __init__(self, most: int) -> None:
+        self.threads = trio.CapacityLimiter(1)
+        self._most = most
+        self._since_s = time.monotonic()
+        self._busy_s = time.process_time()
+
+    def adapt(self) -> None:
+        """Look at how busy the process was, now and then."""
+        now_s, busy_s = time.monotonic(), time.process_time()
+        passed_s = now_s - self._since_s
+        if passed_s >= _MEASURED_S:
+            share = (busy_s - self._busy_s) / passed_s
+            self.threads.total_tokens = 1 if share > _BUSY else self._most
+            self._since_s, self._busy_s = now_s, busy_s
 
 
 class Pipeline:
@@ -60,6 +87,7 @@ class Pipeline:
         self._progress = progress
         self._before_reading: Callable[[], Awaitable[None]] | None = before_reading
         self._threads = trio.CapacityLimiter(limits.publish_threads)
+        self._tiny_files = _TinyFiles(limits.publish_threads)
         self._capacity = limits.publish_queue_bytes
         self._admitted = 0
         self._room = trio.Event()
@@ -83,7 +111,10 @@ class Pipeline:
                 else:
                     read = partial(read_batch, self._source, batch.changes, self._params, self._might_hold)
                     slot = await self._admit(batch.bytes + CHANGE_BYTES * len(batch.changes))
-                    nursery.start_soon(self._fill, slot, read)
+                    is_tiny = batch.bytes < TINY_BYTES * len(batch.changes)
+                    if is_tiny:
+                        self._tiny_files.adapt()
+                    nursery.start_soon(self._fill, slot, read, self._tiny_files.threads if is_tiny else self._threads)
 
     async def results(self) -> AsyncGenerator[Sequence[Read]]:
         """What was read, in tree order. Its memory is free for others once the next is asked for."""
@@ -109,17 +140,17 @@ class Pipeline:
             content = None
             while content is None:
                 slot = await self._admit(min(found.size, window_bytes(self._params)))
-                window = await self._in_thread(large.next_window)
+                window = await trio.to_thread.run_sync(large.next_window, limiter=self._threads)
                 content = window.content
-                nursery.start_soon(self._fill, slot, partial(self._form, found, window))
+                nursery.start_soon(self._fill, slot, partial(self._form, found, window), self._threads)
         finally:
             large.close()
 
     def _form(self, found: Found, window: Window) -> list[Read]:
         return [ReadFile(found, form_chunks(window, self._might_hold), window.content)]
 
-    async def _fill(self, slot: _Slot, read: Callable[[], list[Read]]) -> None:
-        slot.reads = await self._in_thread(read)
+    async def _fill(self, slot: _Slot, read: Callable[[], list[Read]], threads: trio.CapacityLimiter) -> None:
+        slot.reads = await trio.to_thread.run_sync(read, limiter=threads)
         files = size = 0
         for each in slot.reads:
             if isinstance(each, ReadFile):
@@ -129,6 +160,3 @@ class Pipeline:
         self.bytes_read += size
         self._progress.read(files, size)
         slot.done.set()
-
-    async def _in_thread(self, function: Callable[[], _T]) -> _T:
-        return await trio.to_thread.run_sync(function, limiter=self._threads)
