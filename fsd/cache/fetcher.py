@@ -15,7 +15,6 @@ without any (they tend to come back); only read-ahead that nobody waits for is c
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 
@@ -23,7 +22,6 @@ import trio
 
 from fsd.cache.plan import Range, check_placed, coalesce
 from fsd.cache.presence import Presence
-from fsd.cache.reports import Reports
 from fsd.cache.slots import Slots
 from fsd.cache.writing import MirrorWriter
 from fsd.errors import CorruptDataError, FsdError, NotFoundError, StorePermissionError, StoreUnreachableError
@@ -31,8 +29,6 @@ from fsd.format.model import PlacedChunk
 from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.repo.packs import PackSource
-
-log = logging.getLogger(__name__)
 
 
 class FetchTimeoutError(StoreUnreachableError):
@@ -51,16 +47,14 @@ class _Waiter:
         self.jobs = 0
         self.done = trio.Event()
 
-    def fail(self, chunks: Iterable[PlacedChunk], error: FsdError) -> bool:
+    def fail(self, chunks: Iterable[PlacedChunk], error: FsdError) -> None:
         """These chunks could not be had from where they were looked for.
 
         That is an error only for who looks for one of them in the same place. Who was told another one by their own
-        hints finds the chunk absent still, and tries there: False.
+        hints finds the chunk absent still, and tries there.
         """
-        if not any(self.wanted.get(chunk.id) == chunk for chunk in chunks):
-            return False
-        self.error = self.error or error
-        return True
+        if any(self.wanted.get(chunk.id) == chunk for chunk in chunks):
+            self.error = self.error or error
 
 
 class _Job:
@@ -128,7 +122,6 @@ class Fetcher:
         self._presence = presence
         self._writer = writer
         self._limits = limits
-        self._reports = Reports(log)
         self._nursery = nursery
         self._jobs: dict[bytes, _Job] = {}
         self._slots: Slots[_Job] = Slots(
@@ -360,8 +353,6 @@ class Fetcher:
         self._tell(job, job.fetched.chunks, error)
 
     def _tell(self, job: _Job, chunks: Sequence[PlacedChunk], error: FsdError) -> None:
-        """Give an error to those whose it is, and to the log; but there one of a cause only now and then."""
-        concerned = [waiter for waiter in job.waiters if waiter.fail(chunks, error)]
-        if concerned:
-            cause = f"{type(error).__name__} {job.fetched.pack.hex()}"
-            self._reports.report(logging.ERROR, cause, "cannot fetch: %s", error)
+        """Give an error to those whose it is. They know for which file it was, so that it is they who log it."""
+        for waiter in job.waiters:
+            waiter.fail(chunks, error)

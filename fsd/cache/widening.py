@@ -20,6 +20,10 @@ from fsd.repo.packs import PackSource
 
 log = logging.getLogger(__name__)
 
+WINDOWS_AT_ONCE = 4
+"""Largest windows on their way at once. They fill the link that the limits are made for; more would only keep the
+misses of readers waiting, which share it with them."""
+
 CONTENTS_MEMORY_BYTES = 16 * 1024 * 1024
 """Contents kept: of 300 packs of a thousand chunks, or of six packs of files of 1 KiB."""
 
@@ -43,6 +47,8 @@ class Widening:
         self._nursery = nursery
         self._limiter = limiter
         self._history = MissHistory(widen_max_bytes)
+        self._max_bytes = WINDOWS_AT_ONCE * widen_max_bytes
+        self._running_bytes = 0
         self._contents: OrderedDict[bytes, PackContents | None] = OrderedDict()
         """Least recently used first. None: it has too many chunks to be worth the memory."""
         self._contents_bytes = 0
@@ -90,10 +96,19 @@ class Widening:
         self._contents.move_to_end(pack)
         if contents is None:
             return
+        window = min(window, self._max_bytes - self._running_bytes)
         chunks = contents.neighbours(offset, window, self._is_known)
         if chunks:
             self.widened_bytes += sum(chunk.length for chunk in chunks)
-            self._fetcher.start(chunks)
+            self._nursery.start_soon(self._fetch, chunks)
+
+    async def _fetch(self, chunks: list[PlacedChunk]) -> None:
+        size = sum(chunk.placement.stored for chunk in chunks)
+        self._running_bytes += size
+        try:
+            await self._fetcher.start(chunks).wait()
+        finally:
+            self._running_bytes -= size
 
     def _is_known(self, chunk: bytes) -> bool:
         return self._fetcher.is_coming(chunk) or self._presence.find(chunk) is not None

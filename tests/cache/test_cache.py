@@ -215,7 +215,7 @@ async def test_false_hints_before_true_ones(tmp_path: Path) -> None:
         assert bytes(cache.read_nowait(chunks, 0, 50_000) or b"") == world.bytes_of(chunks)
 
 
-async def test_hints_that_exchange_two_chunks(tmp_path: Path, error_logs: list[Any]) -> None:
+async def test_hints_that_exchange_two_chunks(tmp_path: Path) -> None:
     world = World()
     chunks = await world.add_random_pack(2, 10_000)
     exchanged = [chunks[0]._replace(placement=chunks[1].placement), chunks[1]._replace(placement=chunks[0].placement)]
@@ -225,10 +225,9 @@ async def test_hints_that_exchange_two_chunks(tmp_path: Path, error_logs: list[A
         assert cache.contains(chunks) == [False, False]
         assert bytes(await cache.read(chunks, 0, 20_000)) == world.bytes_of(chunks)
         assert bytes(await cache.read(exchanged, 0, 20_000)) == world.bytes_of(chunks)
-    assert error_logs
 
 
-async def test_a_hint_beyond_the_pack(tmp_path: Path, error_logs: list[Any]) -> None:
+async def test_a_hint_beyond_the_pack(tmp_path: Path) -> None:
     world = World()
     (chunk,) = await world.add_random_pack(1, 10_000)
     beyond = chunk._replace(placement=chunk.placement._replace(offset=10**9))
@@ -240,7 +239,6 @@ async def test_a_hint_beyond_the_pack(tmp_path: Path, error_logs: list[Any]) -> 
         cache.start_fetch([beyond, chunk._replace(length=1 << 40)])
         await trio.testing.wait_all_tasks_blocked()
         assert bytes(await cache.read([chunk], 0, 10)) == world.bytes_of([chunk], 0, 10)
-    assert error_logs
 
 
 async def test_contents_that_lie_are_found_out(tmp_path: Path) -> None:
