@@ -1,7 +1,7 @@
 """The one table from errors to errno, and what is written to the log about them.
 
 A class stands for its subclasses, unless these have a line of their own. What is not in the table is a bug: it is
-logged with its traceback and becomes EIO.
+logged with its traceback and becomes EIO. Bytes that cannot be had are in the log already: the vfs knows whose.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ TABLE: dict[type[Exception], Translation] = {
     UsageError: Translation(errno.EINVAL, logging.NOTSET),
     ConflictError: Translation(errno.EBUSY, logging.WARNING),
     NotFoundError: Translation(errno.ENOENT, logging.NOTSET),
-    StoreUnreachableError: Translation(errno.EIO, logging.WARNING),
-    StorePermissionError: Translation(errno.EIO, logging.ERROR),
-    CorruptDataError: Translation(errno.EIO, logging.ERROR),
-    UnsupportedFormatError: Translation(errno.EIO, logging.ERROR),
+    StoreUnreachableError: Translation(errno.EIO, logging.NOTSET),
+    StorePermissionError: Translation(errno.EIO, logging.NOTSET),
+    CorruptDataError: Translation(errno.EIO, logging.NOTSET),
+    UnsupportedFormatError: Translation(errno.EIO, logging.NOTSET),
     NotDirectoryError: Translation(errno.ENOTDIR, logging.NOTSET),
     NotFileError: Translation(errno.EISDIR, logging.NOTSET),
     NotSymlinkError: Translation(errno.EINVAL, logging.NOTSET),

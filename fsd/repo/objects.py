@@ -226,9 +226,10 @@ class Objects:
         except MissingObjectError:
             raise
         except CorruptDataError as error:
-            raise CorruptDataError(
-                f"{kind.name.lower()} {object_id.hex()} in {self._where} is bad: {error.message}"
-            ) from error
+            what = f"{kind.name.lower()} {object_id.hex()}"
+            here = f"{what} in {self._where}"
+            message = error.message.replace(what, here) if what in error.message else f"{here} is bad: {error.message}"
+            raise CorruptDataError(message) from error
 
     async def _stored(self, kind: ObjectKind, object_id: bytes) -> bytes:
         try:

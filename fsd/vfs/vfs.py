@@ -13,6 +13,7 @@ immutable objects, so a `forget` in between costs at most a StaleInodeError.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ import trio
 
 from fsd.cache.cache import Cache
 from fsd.clock import Clock, now_us
-from fsd.errors import CorruptDataError, FsdError, StoreUnreachableError
+from fsd.errors import CorruptDataError, FsdError, StorePermissionError, StoreUnreachableError
 from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.repo.repository import Repositories
@@ -299,10 +300,14 @@ class Vfs:
         return await self._trees.directory(ino)
 
     def _record(self, error: FsdError, ino: int, name: bytes = b"") -> None:
-        """Keep an error that is the store's or the network's doing."""
+        """Keep an error that is the store's or the network's doing, and say it in the log."""
         if isinstance(error, CorruptDataError | StoreUnreachableError):
             where = self._describe(ino)
-            self.errors.record(f"{where}/{name.decode(errors='surrogateescape')}" if name else where, error.message)
+            if name:
+                where = f"{where}/{name.decode(errors='surrogateescape')}"
+            # The network comes back; what was refused, or is bad, stays so until somebody does something.
+            passing = isinstance(error, StoreUnreachableError) and not isinstance(error, StorePermissionError)
+            self.errors.record(where, error.message, logging.WARNING if passing else logging.ERROR)
 
     def _describe(self, ino: int) -> str:
         """A node for people: where it was last seen."""

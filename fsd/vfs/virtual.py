@@ -1,12 +1,14 @@
 """What stands in `/.fsd`: `status` (JSON) and `errors` (one line each), made up anew for each lookup.
 
 The log of recent errors is kept here. It is bounded, and what repeats is counted rather than repeated, so that a loop
-over a bad file does not push everything else out.
+over a bad file does not push everything else out. The daemon's own log gets a line for each different one, but not
+thousands: a training job goes on reading when the store does not answer.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,11 +16,20 @@ from typing import Any
 
 from fsd.clock import Clock, format_time
 
+log = logging.getLogger(__name__)
+
 DIRECTORY_NAME = b".fsd"
 """At the top of the mount; not listed there."""
 
 MAX_RECORDED = 256
 """Different errors remembered."""
+
+LINES_AT_ONCE = 20
+LINES_INTERVAL_US = 10_000_000
+"""In such a time so many errors get a line of the daemon's log; those beyond are counted."""
+
+LINE_REPEATED_US = 600_000_000
+"""An error that goes on has a line again after this."""
 
 
 @dataclass(slots=True)
@@ -31,6 +42,8 @@ class RecordedError:
     """Why it failed; names the chunk and pack where there is one."""
     first_us: int
     last_us: int
+    logged_us: int
+    """When it last was, or would have been, written to the daemon's log."""
     count: int = 1
 
 
@@ -42,20 +55,38 @@ class ErrorLog:
         self._errors: OrderedDict[tuple[str, str], RecordedError] = OrderedDict()
         self.total = 0
         """Errors since the start, repeated and forgotten ones included."""
+        self._lines = 0
+        self._lines_since_us = 0
+        self._unlogged = 0
 
-    def record(self, what: str, message: str) -> None:
-        """Remember that `what` failed."""
+    def record(self, what: str, message: str, level: int = logging.ERROR) -> None:
+        """Remember that `what` failed; `level` is that of its line in the daemon's log."""
         self.total += 1
         now = self._clock()
         known = self._errors.get((what, message))
-        if known is not None:
-            known.count += 1
-            known.last_us = now
-            self._errors.move_to_end((what, message))
+        if known is None:
+            self._errors[what, message] = RecordedError(what, message, now, now, now)
+            if len(self._errors) > MAX_RECORDED:
+                self._errors.popitem(last=False)
+            self._write_line(now, what, message, level)
             return
-        self._errors[what, message] = RecordedError(what, message, now, now)
-        if len(self._errors) > MAX_RECORDED:
-            self._errors.popitem(last=False)
+        known.count += 1
+        known.last_us = now
+        self._errors.move_to_end((what, message))
+        if now - known.logged_us >= LINE_REPEATED_US:
+            known.logged_us = now
+            self._write_line(now, what, message, level)
+
+    def _write_line(self, now_us: int, what: str, message: str, level: int) -> None:
+        if now_us - self._lines_since_us >= LINES_INTERVAL_US:
+            if self._unlogged:
+                log.warning("%d more errors are not shown here: see .fsd/errors in the mount", self._unlogged)
+            self._lines_since_us, self._lines, self._unlogged = now_us, 0, 0
+        if self._lines == LINES_AT_ONCE:
+            self._unlogged += 1
+            return
+        self._lines += 1
+        log.log(level, "%s: %s", _one_line(what), _one_line(message))
 
     def render(self) -> bytes:
         """A line for each: when it last happened, how often, what, why."""

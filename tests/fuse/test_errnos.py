@@ -41,10 +41,17 @@ def test_a_missing_file_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records == []
 
 
-def test_corrupt_data_is_logged_in_one_line(error_logs: list[logging.LogRecord]) -> None:
-    assert errno_of(CorruptDataError("chunk 12 of pack 34"), request="read", ino=7) == errno.EIO
-    assert [record.getMessage() for record in error_logs] == ["read of inode 7 failed: chunk 12 of pack 34"]
+def test_what_the_vfs_does_not_tell_of_is_logged_in_one_line(error_logs: list[logging.LogRecord]) -> None:
+    assert errno_of(FsdError("it broke"), request="read", ino=7) == errno.EIO
+    assert [record.getMessage() for record in error_logs] == ["read of inode 7 failed: it broke"]
     assert error_logs[0].exc_info is None
+
+
+def test_bytes_that_cannot_be_had_are_in_the_log_already(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    for error in (CorruptDataError("chunk 12 of pack 34"), StoreUnreachableError("no answer")):
+        assert errno_of(error, request="read", ino=7) == errno.EIO
+    assert caplog.records == []
 
 
 def test_a_bug_is_logged_with_its_traceback(error_logs: list[logging.LogRecord]) -> None:

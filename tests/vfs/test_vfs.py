@@ -144,10 +144,13 @@ async def test_a_bad_chunk_fails_its_reads_only_and_is_recorded(
         recorded = (await world.content(b".fsd/errors")).decode()
         assert "bad" in recorded
         assert pack in recorded
-        assert error_logs
+        [line] = [record.getMessage() for record in error_logs]
+        assert line.startswith("bad (content ")
+        assert pack in line
         world.store.assert_all_exercised()
 
 
+@pytest.mark.usefixtures("error_logs")
 async def test_a_bad_page_fails_what_lies_in_it(directory: Path) -> None:
     files = {b"%06d" % number: b"" for number in range(5000)}
     builder = await new_store()

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
+import logging
 
-from fsd.vfs.virtual import MAX_RECORDED, ErrorLog, VirtualFiles
+import pytest
+
+from fsd.vfs.virtual import (
+    LINE_REPEATED_US,
+    LINES_AT_ONCE,
+    LINES_INTERVAL_US,
+    MAX_RECORDED,
+    ErrorLog,
+    VirtualFiles,
+)
 
 
 class Clock:
-    def __init__(self) -> None:
+    def __init__(self, step_us: int = 1_000_000) -> None:
         self.now_us = 1_700_000_000_000_000
+        self.step_us = step_us
 
     def __call__(self) -> int:
-        self.now_us += 1_000_000
+        self.now_us += self.step_us
         return self.now_us
 
 
+@pytest.mark.usefixtures("error_logs")
 def test_errors_are_rendered_one_a_line() -> None:
     errors = ErrorLog(Clock())
     errors.record("/data/v1/a\nb", "chunk ab of pack cd is bad")
@@ -25,6 +37,7 @@ def test_errors_are_rendered_one_a_line() -> None:
     assert second.endswith("  1x  /data/v1/\udcff: no answer")
 
 
+@pytest.mark.usefixtures("error_logs")
 def test_what_repeats_is_counted_and_comes_last() -> None:
     errors = ErrorLog(Clock())
     errors.record("a", "bad")
@@ -37,6 +50,32 @@ def test_what_repeats_is_counted_and_comes_last() -> None:
     assert errors.total == 3
 
 
+def test_an_error_has_a_line_in_the_log_now_and_then(error_logs: list[logging.LogRecord]) -> None:
+    clock = Clock()
+    errors = ErrorLog(clock)
+    for _ in range(5):
+        errors.record("a\nb", "bad")
+    assert [record.getMessage() for record in error_logs] == ["a\\nb: bad"]
+    clock.now_us += LINE_REPEATED_US
+    errors.record("a\nb", "bad")
+    assert len(error_logs) == 2
+
+
+def test_many_errors_at_once_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock(step_us=0)
+    errors = ErrorLog(clock)
+    for number in range(LINES_AT_ONCE + 7):
+        errors.record(str(number), "no answer", logging.WARNING)
+    assert len(caplog.records) == LINES_AT_ONCE
+    clock.now_us += LINES_INTERVAL_US
+    errors.record("later", "no answer", logging.WARNING)
+    assert [record.getMessage() for record in caplog.records[LINES_AT_ONCE:]] == [
+        "7 more errors are not shown here: see .fsd/errors in the mount",
+        "later: no answer",
+    ]
+
+
+@pytest.mark.usefixtures("error_logs")
 def test_only_so_many_are_remembered() -> None:
     errors = ErrorLog(Clock())
     for number in range(MAX_RECORDED + 5):
