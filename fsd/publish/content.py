@@ -21,7 +21,7 @@ from fsd.publish.pipeline import Pipeline
 from fsd.publish.placer import Placer
 from fsd.publish.progress import Progress
 from fsd.publish.source import SourceFolder
-from fsd.publish.writer import DeferredWriter, PackOrder
+from fsd.publish.writer import DeferredWriter, Order
 from fsd.repo.builder import Built, Change, build_tree
 from fsd.repo.repository import Repositories
 from fsd.repo.tree import Tree
@@ -57,7 +57,7 @@ async def store_content(
 ) -> Content:
     """Apply a folder's changes to `base`. Closes `batches`."""
     store, limits = repositories.store, repositories.limits
-    order = PackOrder()
+    order = Order()
     writer = DeferredWriter(store, order)
     pipeline = Pipeline(source, repositories.marker.chunker, known.might_hold, limits, progress, before_reading)
     try:

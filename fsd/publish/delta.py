@@ -34,8 +34,9 @@ BATCH_BYTES = 4 * 1024 * 1024
 BATCH_CHANGES = 1024
 """A batch is what a thread works on at once: the hop to it (0.1 ms) is then little beside the work."""
 
+BATCH_ENTRIES = 16 * 1024
 BATCH_RUNS = 256
-"""Runs compared before something is said, also where nothing changed."""
+"""Entries and runs compared (50 ms) before something is said, also where nothing changed."""
 
 ALONE_BYTES = 2 * 1024 * 1024
 """A file this large is a batch of its own, read in pieces."""
@@ -95,7 +96,7 @@ class Delta:
                 if batch.bytes >= BATCH_BYTES or len(batch.changes) >= BATCH_CHANGES:
                     yield batch
                     batch, runs = Batch(), 0
-            if runs >= BATCH_RUNS:
+            if runs >= BATCH_RUNS or batch.unread_entries >= BATCH_ENTRIES:
                 yield batch
                 batch, runs = Batch(), 0
         yield batch

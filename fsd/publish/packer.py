@@ -21,23 +21,23 @@ from fsd.format.limits import MAX_PACK_CHUNKS
 from fsd.format.model import Placement
 from fsd.format.pack import encode_end, encode_row
 from fsd.ids import Buffer, new_pack_id
-from fsd.limits import GIB, MIB, Limits
+from fsd.limits import MIB, Limits
 from fsd.publish.known import KnownChunks
 from fsd.publish.progress import Progress
-from fsd.publish.writer import DeferredWriter, PackOrder
+from fsd.publish.writer import DeferredWriter, Order
 from fsd.stores.base import Store
 
 SHARED_PACK_CHUNKS = 64 * 1024
 """A pack of tiny files ends after this many: its contents (2.5 MiB) are read whole, and its presence is a bitmap."""
 
-OWN_PACK_BYTES = 16 * GIB
-"""A file larger than this gets several packs. The objects that name a pack wait in memory until it is durable, and its
-contents too: 100 bytes a chunk, 50 MB at the usual chunk size."""
+OWN_PACK_CHUNKS = 512 * 1024
+"""A file with more new chunks than this (18 GiB at the usual size) gets several packs: its contents (20 MiB) and the
+objects that wait for the pack (40 MiB) are in memory until it ends, and what a kill costs is bounded."""
 
-assert SHARED_PACK_CHUNKS < MAX_PACK_CHUNKS
+assert SHARED_PACK_CHUNKS < OWN_PACK_CHUNKS < MAX_PACK_CHUNKS
 
 _PART_BYTES = 4 * MIB
-"""Chunks are joined into parts of at least this."""
+"""Chunks are joined into parts of at least this: a part is a hop to a thread, which is 0.1 ms."""
 
 
 class OpenPack:
@@ -65,7 +65,7 @@ class Packer:
         store: Store,
         limits: Limits,
         known: KnownChunks,
-        order: PackOrder,
+        order: Order,
         writer: DeferredWriter,
         progress: Progress,
         nursery: trio.Nursery,
@@ -106,7 +106,7 @@ class Packer:
 
     def add_own(self, chunk: bytes, length: int, stored: Buffer) -> Placement:
         """Place a chunk of the large file that is being read, in its own pack."""
-        if self._own is not None and self._own.plain_bytes + length > OWN_PACK_BYTES:
+        if self._own is not None and self._own.chunks >= OWN_PACK_CHUNKS:
             self.end_own()
         if self._own is None:
             self._own = self._begin()

@@ -1,9 +1,9 @@
-"""Writing objects after the packs that they name: the first half of the order of writes.
+"""Writing objects after what they name: packs, then recipes, then pages, then indexes.
 
 Pages and recipes say where chunks lie. Whoever meets a page in the store goes on with its placements, so a page must
 not be there before its packs are, or a publisher killed in between would leave a hole for the next one who makes the
 same page. But pages are made while packs are being filled. So `DeferredWriter` takes an object at once, seals it (which
-makes it small), and writes it when all packs that were begun before are durable.
+makes it small), and writes it when all packs that were begun before are durable, and all objects that it may name.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from fsd.repo.objects import ObjectWriter
 from fsd.stores.base import ObjectExistsError, Store
 
 
-class PackOrder:
-    """Which of the packs begun so far are durable. Packs are numbered from 1 as they are begun."""
+class Order:
+    """Which of the things begun so far are durable. They are numbered from 1 as they are begun."""
 
     def __init__(self) -> None:
         self.begun = 0
         self.durable = 0
-        """Every pack up to this number is durable."""
+        """Everything up to this number is durable."""
         self._ahead: set[int] = set()
 
     def begin(self) -> int:
-        """The number of one more pack."""
+        """The number of one more."""
         self.begun += 1
         return self.begun
 
     def note_durable(self, number: int) -> None:
-        """That pack is durable."""
+        """That one is durable."""
         self._ahead.add(number)
         while self.durable + 1 in self._ahead:
             self.durable += 1
@@ -43,8 +43,11 @@ class PackOrder:
 
 
 class _Waiting(NamedTuple):
-    after: int
-    """Every pack up to this number must be durable."""
+    number: int
+    after_packs: int
+    """Every pack up to this number must be durable,"""
+    after_objects: int
+    """and every object up to this one."""
     key: str
     stored: bytes
 
@@ -55,10 +58,12 @@ class DeferredWriter(ObjectWriter):
     `run` does the writing, in a nursery of the publisher's.
     """
 
-    def __init__(self, store: Store, packs: PackOrder) -> None:
+    def __init__(self, store: Store, packs: Order) -> None:
         super().__init__(store)
         self._target = store
         self._packs = packs
+        self._objects = Order()
+        self._last_recipe = 0
         self._waiting: deque[_Waiting] = deque()
         self._changed = trio.Event()
         self._writing = 0
@@ -76,10 +81,22 @@ class DeferredWriter(ObjectWriter):
         object_id, stored = seal(kind, logical, placement)
         if object_id not in self._seen:
             self._seen.add(object_id)
-            self._waiting.append(_Waiting(self._packs.begun, object_key(kind, object_id), stored))
+            after = self._named_by(kind, placement)
+            number = self._objects.begin()
+            if kind is ObjectKind.RECIPE:
+                self._last_recipe = number
+            self._waiting.append(_Waiting(number, self._packs.begun, after, object_key(kind, object_id), stored))
             self.waiting_bytes += len(stored)
             self.wake()
         return object_id
+
+    def _named_by(self, kind: ObjectKind, placement: bytes) -> int:
+        """The last object that one of this kind may name."""
+        if kind is ObjectKind.PAGE:
+            return self._last_recipe
+        if kind is ObjectKind.RECIPE and placement:
+            return 0
+        return self._objects.begun
 
     def wake(self) -> None:
         """Something changed that `run` or `drain` may wait for."""
@@ -91,10 +108,13 @@ class DeferredWriter(ObjectWriter):
         async with trio.open_nursery() as nursery:
             while True:
                 changed = self._changed
-                while self._writing < tasks and self._waiting and self._waiting[0].after <= self._packs.durable:
+                while self._writing < tasks and self._waiting and self._is_due(self._waiting[0]):
                     self._writing += 1
                     nursery.start_soon(self._write, self._waiting.popleft())
                 await changed.wait()
+
+    def _is_due(self, waiting: _Waiting) -> bool:
+        return waiting.after_packs <= self._packs.durable and waiting.after_objects <= self._objects.durable
 
     async def drain(self) -> None:
         """Wait until all objects are durable. All packs must have been ended, or this waits for ever."""
@@ -104,6 +124,7 @@ class DeferredWriter(ObjectWriter):
     async def _write(self, waiting: _Waiting) -> None:
         with suppress(ObjectExistsError):
             await self._target.put_if_absent(waiting.key, waiting.stored)
+        self._objects.note_durable(waiting.number)
         self._writing -= 1
         self.waiting_bytes -= len(waiting.stored)
         self.wake()

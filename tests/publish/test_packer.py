@@ -18,7 +18,7 @@ from fsd.limits import KIB, Limits
 from fsd.publish import packer as packer_module
 from fsd.publish.known import KnownChunks
 from fsd.publish.packer import Packer
-from fsd.publish.writer import DeferredWriter, PackOrder
+from fsd.publish.writer import DeferredWriter, Order
 from fsd.repo.packs import PackReader
 from fsd.stores.base import Store
 from fsd.stores.memory import MemoryStore
@@ -37,7 +37,7 @@ class Bench:
         self.store = store
         self.known = KnownChunks(folder)
         self.known.open()
-        self.order = PackOrder()
+        self.order = Order()
         self.writer = DeferredWriter(store, self.order)
         self.progress = Counting()
         self.packer = Packer(store, limits, self.known, self.order, self.writer, self.progress, nursery)
@@ -111,7 +111,7 @@ async def test_a_pack_holds_a_bounded_number_of_chunks(tmp_path: Path, monkeypat
 
 
 async def test_own_packs_beside_the_shared_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packer_module, "OWN_PACK_BYTES", 20_000)
+    monkeypatch.setattr(packer_module, "OWN_PACK_CHUNKS", 6)
     # One upload at a time is allowed, and two packs are open at once: that must not be a deadlock.
     with trio.fail_after(20):
         async with bench(tmp_path) as made:
@@ -171,6 +171,32 @@ async def test_objects_wait_for_the_packs_begun_before_them(tmp_path: Path) -> N
     assert made.writer.waiting_bytes == 0
 
 
+async def test_objects_wait_for_what_they_may_name(tmp_path: Path) -> None:
+    store = FaultyStore(MemoryStore())
+    recipes = store.inject("put_if_absent", "recipes/*", Stall(), times=1)
+    pages = store.inject("put_if_absent", "pages/*", Stall(), times=1)
+    made_of = [
+        (ObjectKind.RECIPE, b"lower", b"placement"),
+        (ObjectKind.RECIPE, b"lower too", b"placement"),
+        (ObjectKind.RECIPE, b"upper", b""),
+        (ObjectKind.PAGE, b"page", b""),
+        (ObjectKind.PAGE, b"another page", b""),
+        (ObjectKind.INDEX, b"index", b""),
+    ]
+    async with bench(tmp_path, store) as made:
+        for kind, logical, placement in made_of:
+            made.writer.write_soon(kind, kind.value + logical, placement)
+        counts = []
+        for fault in (recipes, pages, None):
+            await trio.testing.wait_all_tasks_blocked()
+            counts.append((len(await keys_of(store, "recipes/")), len(await keys_of(store, "pages/"))))
+            if fault is not None:
+                assert isinstance(fault.action, Stall)
+                fault.action.release.set()
+    # The lower recipe that is not stalled; then all recipes and the page that is not stalled; then all.
+    assert counts == [(1, 0), (3, 1), (3, 3)]
+
+
 async def test_objects_that_wait_long_end_the_pack_that_they_wait_for(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
         made.add(data(1, 100))
@@ -185,7 +211,7 @@ async def test_objects_that_wait_long_end_the_pack_that_they_wait_for(tmp_path: 
 
 
 def test_packs_become_durable_in_any_order() -> None:
-    order = PackOrder()
+    order = Order()
     assert [order.begin() for _ in range(4)] == [1, 2, 3, 4]
     durable = []
     for number in (2, 1, 4, 3):

@@ -15,7 +15,7 @@ from fsd.format.recipe import MAX_RECIPE_PIECES, Recipe
 from fsd.ids import content_id
 from fsd.publish import recipes as recipes_module
 from fsd.publish.recipes import MEAN_RECIPE_PIECES, ChunkList, ends_recipe
-from fsd.publish.writer import DeferredWriter, PackOrder
+from fsd.publish.writer import DeferredWriter, Order
 from fsd.stores.memory import MemoryStore
 
 Chunks = list[tuple[Piece, Placement]]
@@ -29,7 +29,7 @@ def chunks(count: int, seed: int = 0) -> Chunks:
 
 
 async def entry_of(store: MemoryStore, listed: Chunks) -> tuple[int, tuple[Piece, ...], tuple[Placement, ...]]:
-    writer = DeferredWriter(store, PackOrder())
+    writer = DeferredWriter(store, Order())
     built = ChunkList(writer)
     for piece, placement in listed:
         built.add(piece, placement)
