@@ -170,6 +170,7 @@ class Cache:
                 raise group.exceptions[0] if len(group.exceptions) == 1 else group from None
             finally:
                 with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(folder.begin_closing)
                     await cache._close()
         finally:
             folder.close()

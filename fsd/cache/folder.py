@@ -12,11 +12,20 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from fsd.errors import ConflictError, UsageError
 
 LAYOUT_VERSION = "1\n"
+
+CLOSING_WAIT_S = 60.0
+"""Making the last data durable can take that long on a busy disk."""
+
+CLOSING_POLL_S = 0.05
+
+_CLOSING = "closing"
 
 DISK_MARGIN_BYTES = 64 * 1024 * 1024
 DISK_MARGIN_SHARE = 0.02
@@ -57,14 +66,19 @@ class CacheFolder:
             raise
 
     def _take(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid, _, what = os.pread(self._lock, 4096, 0).decode(errors="replace").strip().partition(" ")
-            raise ConflictError(
-                f"cache folder {self.directory} is in use by process {pid or '?'}{f' ({what})' if what else ''}",
-                hint="use another --cache-dir or umount it",
-            ) from None
+        until_s = time.monotonic() + CLOSING_WAIT_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                pid, _, what = os.pread(self._lock, 4096, 0).decode(errors="replace").strip().partition(" ")
+            if what != _CLOSING or time.monotonic() > until_s:
+                raise ConflictError(
+                    f"cache folder {self.directory} is in use by process {pid or '?'}{f' ({what})' if what else ''}",
+                    hint="use another --cache-dir or umount it",
+                )
+            time.sleep(CLOSING_POLL_S)
 
     def _make_room(self) -> None:
         """Where the disk is too full for the index to be opened, let the mirrors go that were not written for longest.
@@ -85,6 +99,11 @@ class CacheFolder:
         """Write down for others who has the folder."""
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()} {purpose}\n".encode(errors="surrogateescape"), 0)
+
+    def begin_closing(self) -> None:
+        """Whoever wants the folder from now on waits instead of being refused: it will be free in a moment."""
+        with suppress(OSError):  # a full disk: they are refused, then
+            self._tell(_CLOSING)
 
     def _check_version(self) -> None:
         version = self.directory / "version"

@@ -6,15 +6,18 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+import fsd.cache.folder
 from fsd.cache.folder import CacheFolder
 from fsd.errors import ConflictError, UsageError
 
 HOLD = """
 import sys
+import time
 from pathlib import Path
 from fsd.cache.folder import CacheFolder
 folder = CacheFolder(Path(sys.argv[1]), "/mnt/data")
@@ -36,6 +39,22 @@ def test_two_processes_cannot_have_one_folder(tmp_path: Path) -> None:
         assert caught.value.hint == "use another --cache-dir or umount it"
         holder.kill()
     CacheFolder(directory, "/mnt/other").close()
+
+
+def test_a_folder_that_is_being_closed_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = CacheFolder(tmp_path, "/mnt/a")
+    folder.begin_closing()
+    monkeypatch.setattr(time, "sleep", lambda _: folder.close())
+    CacheFolder(tmp_path, "/mnt/b").close()
+
+
+def test_it_is_not_waited_for_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = CacheFolder(tmp_path, "/mnt/a")
+    folder.begin_closing()
+    monkeypatch.setattr(fsd.cache.folder, "CLOSING_WAIT_S", 0.0)
+    with pytest.raises(ConflictError, match=r"\(closing\)"):
+        CacheFolder(tmp_path, "/mnt/b")
+    folder.close()
 
 
 def test_the_folder_is_private(tmp_path: Path) -> None:
