@@ -10,7 +10,7 @@ stands for itself, so that a file cut off or half written is read as far as it g
 
 The table has 8 bytes a slot: the first 4 bytes of the chunk's id, then 1 + the number of its row; 0 is a free slot. A
 chunk's place is the remainder of those 4 bytes, or the next free slot. What it finds is only a candidate: the row
-decides. For 1.5 million chunks it takes 32 MB, where a dictionary of bytes takes 250.
+decides. For 1.5 million chunks it takes 32 MB, where a dictionary takes 420.
 """
 
 from __future__ import annotations
