@@ -69,7 +69,7 @@ async def _no_such_path(tree: TreeView, place: Place, directory: bytes, name: by
     where = f"{place.repository}/{place.revision}"
     if directory:
         where += f"/{shown(directory)}"
-    hint = near_misses(text_of(name), await _first_names(tree, directory))
+    hint = near_misses(text_of(name), await _first_names(tree, directory)) or f"'fsd ls {where}' lists what is there"
     return NotFoundError(f"no {shown(name)} in {where}", hint=hint)
 
 

@@ -57,7 +57,8 @@ def pick_ref(refs: dict[str, StoredRef], repository: str, name: str, kind: RefKi
     if stored is not None:
         raise NotFoundError(f"{name!r} of {repository!r} is a {stored.ref.kind}, not a {kind}")
     alike = [known for known, other in refs.items() if other.ref.kind is kind]
-    raise NotFoundError(f"no {kind} {name!r} in {repository!r}", hint=near_misses(name, alike))
+    hint = near_misses(name, alike) or f"'fsd ls {repository}' lists branches, tags and subsets"
+    raise NotFoundError(f"no {kind} {name!r} in {repository!r}", hint=hint)
 
 
 async def print_refs(repositories: Repositories, repository: str, kinds: Iterable[RefKind], *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,24 @@ def let_nobody_mount_below(folder: Path) -> None:
         if Path("/tmp") in part.parents:
             part.chmod(part.stat().st_mode | 0o011)
     Path("/dev/fuse").chmod(0o666)
+
+
+def ordinary_user() -> tuple[str, ...]:
+    """A wrapper that runs a command as an ordinary user who may read what everybody may, and nothing else.
+
+    In a mount namespace of its own, where folders on the way to the interpreter and the working copy that nobody else
+    may pass are replaced by empty ones with just these in them.
+    """
+    barred: dict[Path, list[Path]] = {}
+    for needed in {Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parents[1]}:
+        barrier = next((each for each in reversed(needed.parents) if not each.stat().st_mode & 0o001), None)
+        if barrier is not None:
+            barred.setdefault(barrier, []).append(needed)
+    steps = ["set -e", "mount --make-rprivate /", "mount -t tmpfs none /mnt"]
+    for barrier, inside in barred.items():
+        steps += [f"mkdir /mnt/{number} && mount --rbind {each} /mnt/{number}" for number, each in enumerate(inside)]
+        steps.append(f"mount -t tmpfs -o mode=755 none {barrier}")
+        steps += [f"mkdir -p {each} && mount --move /mnt/{number} {each}" for number, each in enumerate(inside)]
+    steps.append("umount -l /mnt")
+    steps.append(f'exec setpriv --reuid={NOBODY_ID} --regid={NOBODY_ID} --clear-groups "$@"')
+    return "unshare", "-m", "sh", "-c", "\n".join(steps), "-"

@@ -179,7 +179,7 @@ async def _was_on(repositories: Repositories, resolved: Resolved, branch: str) -
 
 async def unknown_repository(repositories: Repositories, repository: str) -> NotFoundError:
     """The error for a repository that is not there."""
-    hint = near_misses(repository, await repositories.refs.repositories())
+    hint = near_misses(repository, await repositories.refs.repositories()) or "'fsd ls' lists the repositories"
     return NotFoundError(f"there is no repository {repository!r} in {repositories.store.url}", hint=hint)
 
 
@@ -189,7 +189,8 @@ async def unknown_revision(repositories: Repositories, repository: str, base: st
     if not refs:
         return await unknown_repository(repositories, repository)
     names = [name for name, stored in refs.items() if stored.ref.kind is not RefKind.SUBSET]
-    return NotFoundError(f"there is no revision {base!r} in {repository!r}", hint=near_misses(base, names))
+    hint = near_misses(base, names) or f"'fsd ls {repository}' lists branches, tags and subsets"
+    return NotFoundError(f"there is no revision {base!r} in {repository!r}", hint=hint)
 
 
 async def _unknown_subset(repositories: Repositories, repository: str, name: str) -> NotFoundError:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from fsd.errors import NotFoundError, UsageError, near_misses
+from fsd.errors import NotFoundError, StorePermissionError, StoreUnreachableError, UsageError, near_misses
 from fsd.limits import Limits
 from fsd.stores.base import Store
 from fsd.stores.local import LocalStore
@@ -42,7 +42,8 @@ def open_store(url: str, limits: Limits) -> Store:
     """The store at `url`: a folder's path (relative ones count from the working directory) or a URL.
 
     Asks the place itself nothing, except that a folder must be there. Raises UsageError for a URL that is malformed or
-    of a kind this version does not have, NotFoundError where there is no such folder.
+    of a kind this version does not have, NotFoundError where there is no such folder, StoreUnreachableError where that
+    cannot be seen.
     """
     match = _SCHEME.match(url)
     scheme = match[1].lower() if match else "file"
@@ -51,7 +52,8 @@ def open_store(url: str, limits: Limits) -> Store:
     if scheme not in _REMOTE:
         schemes = ["file", *_REMOTE]
         known = ", ".join(f"{name}://" for name in sorted(schemes))
-        guess = near_misses(scheme, schemes)
+        # Of two letters, any other two are a near miss.
+        guess = near_misses(scheme, schemes) if len(scheme) > 2 else ""
         raise UsageError(f"no stores of the kind {scheme}:// in this version; it has {known}", hint=guess)
     store: Store = importlib.import_module(_REMOTE[scheme]).open_url(url, limits)
     return store
@@ -60,8 +62,17 @@ def open_store(url: str, limits: Limits) -> Store:
 def _open_local(url: str, limits: Limits) -> Store:
     path = local_path(url)
     assert path is not None
-    if not path.is_dir():
+    try:
+        is_folder = path.is_dir()
+        is_there = path.exists()
+    except PermissionError:
+        raise StorePermissionError(f"no right to look at {path}", hint="check who owns the folders above it") from None
+    except OSError as error:
+        raise StoreUnreachableError(f"cannot look at {path}: {error.strerror}", hint="is its disk well?") from error
+    if not is_there:
         raise NotFoundError(f"there is no folder {path}", hint=f"make a store there with: fsd init {path}")
+    if not is_folder:
+        raise NotFoundError(f"{path} is not a folder, so it is no store", hint="name the folder of a store")
     return LocalStore(path, limits)
 
 

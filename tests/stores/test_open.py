@@ -70,6 +70,12 @@ def test_names_of_no_store(url: str, message: str) -> None:
         open_store(url, DEFAULT_LIMITS)
 
 
+def test_a_file_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotFoundError, match="file is not a folder"):
+        open_store(str(tmp_path / "file"), DEFAULT_LIMITS)
+
+
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=f"fsd init {tmp_path}/missing"):
         open_store(str(tmp_path / "missing"), DEFAULT_LIMITS)
