@@ -108,7 +108,7 @@ async def publish(
     ChangedError for what changed meanwhile, ConflictError if the branch moved or the tag exists, and what a store
     raises; the branch is as it was then. What was uploaded is not uploaded again by the next try.
     """
-    repositories.marker.check_writable(repositories.store.url)
+    repositories.check_writable()
     try:
         with SourceFolder(directory) as source:
             return await _Publisher(repositories, source, request, state, progress or NoProgress()).run()

@@ -1,8 +1,8 @@
 """The folder that is being published: the only place of `publish` that opens, lists or stats anything in it.
 
-Every path here is bytes, relative to the folder's top, with `/` between names and b'' for the top itself. Nothing is
-ever followed: neither a symlink as the last name nor, because each name came from a listing, one in the middle that was
-put there on purpose; what was swapped meanwhile shows in the inode number and is an error.
+Every path here is bytes, relative to the folder's top, with `/` between names and b'' for the top itself. No symlink is
+followed as the last name of a path. One that was put into the middle of it meanwhile leads to a file with other times,
+which is an error.
 
 Invariant: `Found` is what lstat(2) said while its directory was listed, and a file's content counts only if fstat(2)
 says the same before it is read and after. So a file that changes meanwhile is an error that names it, never a mixture.
@@ -88,12 +88,12 @@ class Found(NamedTuple):
         return bool(self.mode & stat.S_IXUSR)
 
     def is_still(self, status: os.stat_result) -> bool:
-        """Whether `status` says what the walk saw."""
+        """Whether `status` says what the walk saw. Not the inode: a file system in user space may number it anew, and
+        whatever took the file's place has another ctime."""
         return (
             self.size == status.st_size
             and self.mtime_ns == status.st_mtime_ns
             and self.ctime_ns == status.st_ctime_ns
-            and self.inode == status.st_ino
             and self.mode == status.st_mode
         )
 
@@ -134,9 +134,17 @@ class SourceFolder:
         """The absolute path of `path`, for a message."""
         return shown(self.directory + b"/" + path if path else self.directory)
 
-    def open_directory(self, path: bytes) -> int:
-        """A descriptor for listing; the caller closes it. Raises UnreadableError and ChangedError."""
-        return self._at(path, lambda name, parent: os.open(name, _DIRECTORY_FLAGS, dir_fd=parent))
+    def open_directory(self, path: bytes, name: bytes = b"", parent: int = -1) -> int:
+        """A descriptor for listing; the caller closes it. Raises UnreadableError and ChangedError.
+
+        By `name` in the open directory `parent` if that is given, else by `path` from the top.
+        """
+        if parent < 0:
+            return self._at(path, lambda name, parent: os.open(name, _DIRECTORY_FLAGS, dir_fd=parent))
+        try:
+            return os.open(name, _DIRECTORY_FLAGS, dir_fd=parent)
+        except OSError as error:
+            raise self.unreadable(path, error) from error
 
     def open_file(self, found: Found) -> int:
         """A descriptor for reading the file that `found` is; the caller closes it.

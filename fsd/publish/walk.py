@@ -4,8 +4,9 @@ A directory's entries come first, sorted by name as bytes, then all below its fi
 of `fsd.format.model.entry_key`. They come in runs of at most RUN_ENTRIES, so that memory holds the names of the
 directories on one path and the status of one run, whatever the folder holds.
 
-Nothing is followed: a directory is listed only if it is, by inode, the one that was seen in its parent. Nothing is
-skipped silently but a name that vanished between the listing and its lstat(2): that is as if the directory had been
+Nothing is followed: each directory is opened in its parent, which stays open meanwhile, so that no symlink put into the
+path by somebody leads elsewhere. (Not by comparing inodes: file systems in user space may number a file anew.) Nothing
+is skipped silently but a name that vanished between the listing and its lstat(2): that is as if the directory had been
 listed a moment later. Sockets, fifos and devices are errors. So are directories that must not be published: the store's
 own folder, what fsd itself writes to while it publishes, and mounts of fsd.
 
@@ -27,6 +28,9 @@ from fsd.publish.source import STATUS, SourceFolder, UnsupportedFileError
 
 RUN_ENTRIES = 4096
 """Some 160 KB of statuses and as much of names."""
+
+OPEN_LEVELS = 128
+"""Directories on a path that are kept open. Those further down are opened by path, from the top."""
 
 SHOWN_PATHS = 5
 """Paths that one error names."""
@@ -64,33 +68,47 @@ def walk(
     clock_ns: Callable[[], int] = time.time_ns,
 ) -> Generator[Run]:
     """All entries of `source`. Blocks. Raises what `SourceFolder` does, UnsupportedFileError and UsageError."""
-    pending: list[Iterator[tuple[bytes, int | None]]] = [iter(((b"", None),))]
-    while pending:
-        directory, inode = next(pending[-1], (None, None))
-        if directory is None:
-            pending.pop()
-            continue
-        subdirectories: list[tuple[bytes, int]] = []
-        fd = source.open_directory(directory)
-        try:
-            _check_directory(source, directory, fd, inode, forbidden or {})
+    levels = [_Level(-1, b"", iter((b"",)))]
+    try:
+        while levels:
+            level = levels[-1]
+            name = next(level.names, None)
+            if name is None:
+                levels.pop().close()
+                continue
+            directory = _join(level.directory, name) if level.directory else name
+            fd = source.open_directory(directory, name, level.fd)
+            levels.append(_Level(fd, directory, iter(())))
+            _check_directory(source, directory, fd, forbidden or {})
+            subdirectories: list[bytes] = []
             yield from _list(source, directory, fd, subdirectories, clock_ns)
-        finally:
+            levels[-1].names = iter(subdirectories)
+            if len(levels) > OPEN_LEVELS:
+                levels[-1].close()
+    finally:
+        for level in levels:
+            level.close()
+
+
+class _Level:
+    """A directory on the path to where the walk is."""
+
+    def __init__(self, fd: int, directory: bytes, names: Iterator[bytes]) -> None:
+        self.fd = fd
+        """-1 where it is not open: at the top, whose parent does not matter, and very deep down."""
+        self.directory = directory
+        self.names = names
+        """Subdirectories still to come."""
+
+    def close(self) -> None:
+        """Idempotent."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
             os.close(fd)
-        if subdirectories:
-            pending.append(_below(directory, subdirectories))
 
 
-def _below(directory: bytes, subdirectories: list[tuple[bytes, int]]) -> Iterator[tuple[bytes, int]]:
-    """Paths and inodes, of which only the names are kept: a function, so that `directory` stays what it is now."""
-    return ((_join(directory, name), inode) for name, inode in subdirectories)
-
-
-def _check_directory(source: SourceFolder, directory: bytes, fd: int, inode: int | None, forbidden: Forbidden) -> None:
-    """`inode` is the one that the listing of its parent showed, None at the top."""
+def _check_directory(source: SourceFolder, directory: bytes, fd: int, forbidden: Forbidden) -> None:
     status = os.fstat(fd)
-    if inode is not None and status.st_ino != inode:
-        raise source.changed(directory)
     if (reason := forbidden.get((status.st_dev, status.st_ino))) is not None:
         raise UsageError(f"{source.shown(directory)} {reason}", hint="publish a folder without it")
 
@@ -99,10 +117,10 @@ def _list(
     source: SourceFolder,
     directory: bytes,
     fd: int,
-    subdirectories: list[tuple[bytes, int]],
+    subdirectories: list[bytes],
     clock_ns: Callable[[], int],
 ) -> Iterator[Run]:
-    """The runs of one directory; appends the names and inodes of its subdirectories."""
+    """The runs of one directory; appends the names of its subdirectories."""
     names = _names(source, directory, fd)
     for start in range(0, len(names), RUN_ENTRIES):
         seen_ns = clock_ns()
@@ -129,7 +147,7 @@ def _names(source: SourceFolder, directory: bytes, fd: int) -> list[bytes]:
 
 
 def _statuses(
-    source: SourceFolder, directory: bytes, fd: int, names: list[bytes], subdirectories: list[tuple[bytes, int]]
+    source: SourceFolder, directory: bytes, fd: int, names: list[bytes], subdirectories: list[bytes]
 ) -> tuple[list[bytes], list[tuple[bytes, int]]]:
     """The packed status of each name, b'' for one that has vanished; and what no tree can hold, with its kind."""
     statuses: list[bytes] = []
@@ -150,7 +168,7 @@ def _statuses(
             append(pack(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, mode))
         elif kind == stat.S_IFDIR:
             append(_DIRECTORY_STATUS)
-            subdirectories.append((name, status.st_ino))
+            subdirectories.append(name)
         else:
             append(b"")
             unusual.append((name, kind))

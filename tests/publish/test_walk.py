@@ -58,21 +58,42 @@ def test_what_a_status_says(tmp_path: Path) -> None:
     assert symlink[3] == os.lstat(tmp_path / "top" / "l").st_ino
 
 
-def test_a_directory_that_another_took_the_place_of(tmp_path: Path) -> None:
-    top = write_folder(tmp_path / "top", {b"d": DIRECTORY, b"e": DIRECTORY, b"e/secret": file(b"secret")})
-    for replacement in ("directory", "symlink"):
-        with SourceFolder(os.fsencode(top)) as source:
-            runs = walk(source)
-            next(runs)
-            (top / "d").rename(tmp_path / replacement)
-            if replacement == "directory":
-                (top / "d").mkdir()
-            else:
-                (top / "d").symlink_to("e")
-            with pytest.raises(ChangedError, match="top/d changed"):
-                list(runs)
-        (top / "d").unlink() if replacement == "symlink" else (top / "d").rmdir()
-        (top / "d").mkdir()
+def test_a_symlink_that_took_the_place_of_a_directory(tmp_path: Path) -> None:
+    elsewhere = write_folder(tmp_path / "elsewhere", {b"e": DIRECTORY, b"e/secret": file(b"secret")})
+    top = write_folder(tmp_path / "top", {b"d": DIRECTORY, b"d/e": DIRECTORY, b"d/e/open": file(b"open")})
+    # As the last part of the path: it is not what it was.
+    with SourceFolder(os.fsencode(top)) as source:
+        runs = walk(source)
+        next(runs)
+        (top / "d").rename(tmp_path / "was")
+        (top / "d").symlink_to(elsewhere)
+        with pytest.raises(ChangedError, match="top/d changed"):
+            list(runs)
+    (top / "d").unlink()
+    (tmp_path / "was").rename(top / "d")
+    # In the middle of it: what was seen is what is listed.
+    with SourceFolder(os.fsencode(top)) as source:
+        runs = walk(source)
+        first = [next(runs), next(runs)]
+        (top / "d").rename(tmp_path / "was")
+        (top / "d").symlink_to(elsewhere)
+        assert entries([*first, *runs]) == [(b"", b"d"), (b"d", b"e"), (b"d/e", b"open")]
+
+
+def test_descriptors_are_bounded_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk_module, "OPEN_LEVELS", 3)
+    path = tmp_path / "top" / "/".join("d" * 20)
+    path.mkdir(parents=True)
+    before = len(os.listdir("/proc/self/fd"))
+    with SourceFolder(os.fsencode(tmp_path / "top")) as source:
+        runs = walk(source)
+        counts = [len(os.listdir("/proc/self/fd")) - before for _ in runs]
+        assert len(counts) == 20
+        assert max(counts) <= 1 + 3 + 2
+        again = walk(source)
+        next(again)
+        again.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_name_that_vanished_was_never_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
