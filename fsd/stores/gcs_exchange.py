@@ -9,6 +9,7 @@ Hooks into requests and urllib3 where they are meant to be: an adapter, pools of
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -109,11 +110,22 @@ class _SecurePool(HTTPSConnectionPool):
 _POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _Pool, "https": _SecurePool}
 
 
+class _NoUploads(logging.Filter):
+    """The URL of a resumable upload is a secret, and urllib3 logs all URLs when it is asked for details."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "upload_id=" not in record.getMessage()
+
+
+_NO_UPLOADS = _NoUploads()
+
+
 class BreakableAdapter(HTTPAdapter):
     """Up to `connections` kept open for each host; no retries."""
 
     def __init__(self, connections: int) -> None:
         super().__init__(pool_maxsize=connections, max_retries=0)
+        logging.getLogger("urllib3.connectionpool").addFilter(_NO_UPLOADS)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """The pools for hosts that are asked directly."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ class Counters:
 
     def __init__(self, *, keep: int = 100_000) -> None:
         self._keep = keep
+        self._changed = threading.Condition()
+        self.in_flight = 0
         self.reset()
 
     def reset(self) -> None:
@@ -33,7 +36,6 @@ class Counters:
         self.bytes_in = 0
         """Body bytes of requests."""
         self.connections = 0
-        self.in_flight = 0
         self.most_in_flight = 0
         self.records: list[Record] = []
         """The first of them, up to a limit."""
@@ -45,12 +47,19 @@ class Counters:
 
     def end(self, record: Record) -> None:
         """It was answered, or never will be."""
-        self.in_flight -= 1
         self.requests[record.operation] += 1
         self.statuses[record.status] += 1
         self.bytes_out[record.operation] += record.bytes_out
         if len(self.records) < self._keep:
             self.records.append(record)
+        with self._changed:
+            self.in_flight -= 1
+            self._changed.notify_all()
+
+    def wait_idle(self, timeout_s: float = 10.0) -> None:
+        """Wait until nothing is in flight: a client has its answer before it is counted. For another thread."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: not self.in_flight, timeout_s), "requests are still in flight"
 
     def as_json(self) -> dict[str, object]:
         """All figures."""
