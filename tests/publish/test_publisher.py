@@ -14,6 +14,8 @@ from fsd.errors import ConflictError, NotFoundError, UsageError
 from fsd.format.keys import ObjectKind, object_key
 from fsd.format.model import Kind
 from fsd.limits import KIB, MIB, Limits
+from fsd.repo.rules import Rule
+from fsd.repo.subsets import create_subset
 from tests.publish.folders import (
     DIRECTORY,
     Desk,
@@ -418,6 +420,21 @@ async def test_the_folder_may_be_named_through_a_symlink(tmp_path: Path) -> None
     desk.top = tmp_path / "link"
     desk.top.symlink_to("folder")
     assert await desk.read_back((await desk.commit()).commit) == BASIC
+
+
+async def test_subsets_follow_the_branch(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    first = await desk.commit(BASIC)
+    rule = Rule(include=("*.jpg",))
+    await create_subset(await desk.repositories(), "repo", first.commit, "pictures", rule, follow_branch="main")
+    assert (await desk.commit()).subsets == (), "nothing new, nothing to follow"
+    second = await desk.commit(BASIC | {b"train/new.jpg": file(b"new")})
+    (subset,) = second.subsets
+    assert (subset.name, subset.source) == ("pictures", second.commit)
+    pictures = await desk.read_back(subset.id)
+    assert pictures[b"train/new.jpg"] == file(b"new")
+    assert b"run" not in pictures
+    assert (await desk.commit(BASIC, branch="other")).subsets == ()
 
 
 # --- times
