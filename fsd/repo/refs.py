@@ -59,12 +59,22 @@ class Refs:
     Errors: what a store raises; CorruptDataError for a ref that does not match its checksum.
     """
 
-    def __init__(self, store: Store, objects: Objects, writer: ObjectWriter, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self,
+        store: Store,
+        objects: Objects,
+        writer: ObjectWriter,
+        clock: Clock,
+        limits: Limits,
+        check_writable: Callable[[], None],
+    ) -> None:
+        """`check_writable` is called before each change: it raises UnsupportedFormatError if we must not."""
         self._store = store
         self._objects = objects
         self._writer = writer
         self._clock = clock
         self._limits = limits
+        self._check_writable = check_writable
         self._parsed: OrderedDict[str, StoredRef] = OrderedDict()
 
     # --- reading
@@ -217,6 +227,7 @@ class Refs:
 
     async def delete(self, repository: str, name: str, expected: Version) -> None:
         """Remove a ref at that version. Raises ConflictError if it changed meanwhile."""
+        self._check_writable()
         check_repository_name(repository)
         check_ref_name(name)
         try:
@@ -241,6 +252,7 @@ class Refs:
         raise _lost_too_often(repository, name)
 
     async def _read_for_change(self, repository: str, name: str, kind: RefKind) -> StoredRef | None:
+        self._check_writable()
         check_repository_name(repository)
         check_ref_name(name)
         stored = await self.read(repository, name)

@@ -78,8 +78,12 @@ class Repositories:
         self.clock = clock
         self.objects = Objects(loader, limits, where=store.url)
         self.writer = ObjectWriter(store)
-        self.refs = Refs(store, self.objects, self.writer, clock, limits)
+        self.refs = Refs(store, self.objects, self.writer, clock, limits, self.check_writable)
         self.packs = PackReader(store)
+
+    def check_writable(self) -> None:
+        """Raises UnsupportedFormatError if this program must not write to the store: whoever writes asks first."""
+        self.marker.check_writable(self.store.url)
 
     async def commit(self, commit: bytes) -> Commit:
         """The header of a commit or subset. Raises MissingObjectError."""

@@ -70,6 +70,7 @@ async def create_subset(
     Raises UsageError if the rule selects no file, or cannot be stored to be followed; NotFoundError for listed paths
     and a followed branch that are not there; ConflictError if `name` means something else, unless `force`.
     """
+    repositories.check_writable()
     check_ref_name(name)
     header = await repositories.commit(commit)
     if header.repository != repository or header.is_subset:
@@ -77,20 +78,16 @@ async def create_subset(
     if follow_branch is not None:
         await _check_followed(repositories, repository, follow_branch, rule)
     await _check_listed(await repositories.tree(commit), rule)
-    taken = await _take(repositories, commit, header, name, rule)
-    if not taken.matched:
-        raise UsageError(
-            f"the rule selects no file of {short(commit)}", hint="files that every subset keeps are not counted"
-        )
+    taken = await _take(repositories, commit, header, name, rule, may_be_empty=False)
     await repositories.refs.set_subset(
         repository,
         name,
         commit,
-        taken.created.id,
+        taken.id,
         follow=None if follow_branch is None else {follow_branch: rule.to_json()},
         force=force,
     )
-    return taken.created
+    return taken
 
 
 async def follow_branch_moved(
@@ -106,7 +103,7 @@ async def follow_branch_moved(
         if body is None or await repositories.refs.find_subset(stored.ref, commit) is not None:
             continue
         header = await repositories.commit(commit)
-        taken = (await _take(repositories, commit, header, name, Rule.from_json(body))).created
+        taken = await _take(repositories, commit, header, name, Rule.from_json(body), may_be_empty=True)
         await repositories.refs.set_subset(repository, name, commit, taken.id)
         created.append(taken)
     return created
@@ -136,17 +133,16 @@ async def _check_listed(tree: Tree, rule: Rule) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    created: CreatedSubset
-    matched: int
-    """Files that are in for another reason than `keep`."""
-
-
-async def _take(repositories: Repositories, commit: bytes, header: Commit, name: str, rule: Rule) -> _Taken:
+async def _take(
+    repositories: Repositories, commit: bytes, header: Commit, name: str, rule: Rule, *, may_be_empty: bool
+) -> CreatedSubset:
     """Write the subset's pages and its object. Its time is its commit's: the same rule makes the same id anywhere."""
     selection = Selection(await repositories.tree(commit), rule)
     built = await build_tree(repositories.writer, selection.batches())
+    if not (selection.matched or may_be_empty):
+        raise UsageError(
+            f"the rule selects no file of {short(commit)}", hint="files that every subset keeps are not counted"
+        )
     subset = Commit(
         repository=header.repository,
         tree=built.id,
@@ -156,4 +152,4 @@ async def _take(repositories: Repositories, commit: bytes, header: Commit, name:
         rule=rule.to_json(),
     )
     subset_id = await repositories.writer.write(ObjectKind.COMMIT, encode_commit(subset, built.root))
-    return _Taken(CreatedSubset(name, commit, subset_id, built.totals), selection.matched)
+    return CreatedSubset(name, commit, subset_id, built.totals)

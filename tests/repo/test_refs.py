@@ -23,7 +23,7 @@ from tests.faulty import Fail, FaultyStore, FlipBit
 def refs_of(store: Store) -> Refs:
     ticks = itertools.count(1_000_000)
     objects = Objects(StoreLoader(store), DEFAULT_LIMITS)
-    return Refs(store, objects, ObjectWriter(store), lambda: next(ticks), DEFAULT_LIMITS)
+    return Refs(store, objects, ObjectWriter(store), lambda: next(ticks), DEFAULT_LIMITS, lambda: None)
 
 
 def commit(number: int) -> bytes:

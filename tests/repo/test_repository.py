@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from fsd.limits import DEFAULT_LIMITS
 from fsd.repo.objects import MissingObjectError
 from fsd.repo.repository import init_store, open_repositories, read_marker
 from fsd.repo.revisions import resolve
-from fsd.repo.subsets import open_tree
+from fsd.repo.rules import Rule
+from fsd.repo.subsets import create_subset, open_tree
 from fsd.stores.local import LocalStore
 from fsd.stores.memory import MemoryStore
 from tests.faulty import FaultyStore
@@ -50,6 +52,28 @@ async def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match=r"is not empty: there is photos/cat\.jpg in it"):
         await init_store(store)
     assert os.listdir(tmp_path) == ["photos"]
+
+
+async def test_a_store_that_this_program_must_not_write_to() -> None:
+    store = MemoryStore()
+    made = await init_store(store)
+    commit = await commit_tree(store, "data", [file(b"a")])
+    await (await open_repositories(store)).refs.move_branch("data", "main", commit, expected=None)
+    repositories = await open_repositories(store, marker=replace(made, write_features=frozenset({"sealed"})))
+    refs = repositories.refs
+    version = (await refs.list("data"))["main"]
+    before = [info.key async for info in store.list("")]
+    for writing in (
+        lambda: refs.move_branch("data", "main", sample_id(1), expected=commit),
+        lambda: refs.set_tag("data", "v1", commit),
+        lambda: refs.set_subset("data", "tiny", commit, sample_id(1)),
+        lambda: refs.delete("data", "main", version),
+        lambda: create_subset(repositories, "data", commit, "tiny", Rule(limit=1)),
+    ):
+        with pytest.raises(UnsupportedFormatError, match="cannot write to memory:: it needs sealed"):
+            await writing()
+    assert [info.key async for info in store.list("")] == before
+    assert (await resolve(repositories, "data", "main")).commit == commit
 
 
 async def test_what_is_no_store() -> None:
