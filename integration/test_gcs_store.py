@@ -115,6 +115,20 @@ async def test_requests_for_nothing(server: GcsServer, store: GcsStore, tells: b
     assert asked(server) == ["stat", "stat"]
 
 
+async def test_poorer_emulators_do(server: GcsServer, store: GcsStore) -> None:
+    server.api.is_poor = True
+    data = bytes(range(100))
+    version = await store.put_if_absent("key", data)
+    for fetched, expected in [
+        (await store.get("key"), data),
+        (await store.get_range("key", 10, 5), data[10:15]),
+        (await store.get_range("key", 100, 5), b""),
+        (await store.get_tail("key", 7), data[-7:]),
+        (await store.get_tail("key", 700), data),
+    ]:
+        assert (fetched.data, fetched.version, fetched.size) == (expected, version, 100)
+
+
 async def test_connections_are_kept(server: GcsServer, store: GcsStore) -> None:
     await store.put_if_absent("key", bytes(100_000))
 

@@ -31,6 +31,7 @@ from fsd.repo.packs import PackReader
 from fsd.repo.repository import open_repositories, read_marker
 from fsd.stores.base import Store
 from fsd.stores.open import open_store
+from fsd.stores.retry import single_attempts
 from fsd.vfs.vfs import Vfs
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,9 @@ async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterat
         marker = await read_marker(store)
         folder = settings.cache or default_cache_path(settings.cache_home, marker.id)
         purpose = f"the mount at {settings.mountpoint}"
-        cache = await stack.enter_async_context(Cache.open(folder, PackReader(store), limits, purpose=purpose))
+        # The cache's fetcher tries again by rules of its own.
+        packs = PackReader(single_attempts(store))
+        cache = await stack.enter_async_context(Cache.open(folder, packs, limits, purpose=purpose))
         loader = cache.loader(StoreLoader(store))
         repositories = await open_repositories(store, limits, marker=marker, loader=loader)
         yield store, await stack.enter_async_context(Vfs.open(repositories, cache, limits, about=about))

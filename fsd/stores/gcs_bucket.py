@@ -102,6 +102,7 @@ class Bucket:
                 if session is not None:
                     session.mount("https://", adapter)
                     session.mount("http://", adapter)
+        self._tells_generations = True
         self._media_url = f"{self._client.api_endpoint}/download/storage/v1"
 
     @property
@@ -123,7 +124,8 @@ class Bucket:
 
     def read(self, name: str, start: int, length: int | None) -> Fetched:
         """`length` bytes from `start` (to the end, if None); a negative start counts from the end. One request, and one
-        more if there is nothing at that place."""
+        more if there is nothing at that place. (Emulators may take more: some say no generation with the bytes, or know
+        no ranges that count from the end.)"""
         if length == 0:
             return self._nothing(name)
         headers = {"Accept-Encoding": "identity"}
@@ -132,12 +134,21 @@ class Bucket:
         elif length is not None:
             headers["Range"] = f"bytes={start}-{start + length - 1}"
         url = f"{self._media_url}{self._bucket.blob(name).path}?alt=media"
+        version = None
+        if not self._tells_generations:
+            version = self.stat(name).version
+            url += f"&generation={version}"
         with self._session.request("GET", url, headers=headers, timeout=self._timeout_s, stream=True) as answer:
             if answer.status_code == 416:
                 return self._past_the_end(name, start, answer)
             if answer.status_code not in (200, 206):
                 raise from_http_response(answer)
-            return _fetched(answer, start, length)
+            version = answer.headers.get("X-Goog-Generation", version)
+            knows_tails = start >= 0 or answer.status_code == 206 or _size(answer) <= -start
+            if version is not None and knows_tails:
+                return _fetched(answer, start, length, Version(version))
+        self._tells_generations = version is not None
+        return self.read(name, start if knows_tails else max(0, self.stat(name).size + start), length)
 
     def _past_the_end(self, name: str, start: int, answer: Response) -> Fetched:
         found = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
@@ -288,14 +299,11 @@ def _read_refusal(answer: Response, *_args: Any, **_settings: Any) -> Response:
     return answer
 
 
-def _fetched(answer: Response, start: int, length: int | None) -> Fetched:
+def _fetched(answer: Response, start: int, length: int | None, version: Version) -> Fetched:
     """The bytes of an answer, after its headers were believed as far as they can be."""
     headers = answer.headers
-    generation = headers.get("X-Goog-Generation")
-    if generation is None:
-        raise UnusableAnswerError("it does not say which generation it sent")
     if answer.status_code == 200:
-        size = _number(headers, "X-Goog-Stored-Content-Length", "Content-Length")
+        size = _size(answer)
         first, count = 0, size
         if start > 0 or (length is not None and size > length):
             raise UnusableAnswerError("it sent the whole object where a range was asked for")
@@ -304,6 +312,8 @@ def _fetched(answer: Response, start: int, length: int | None) -> Fetched:
         if found is None or found[1] is None:
             raise UnusableAnswerError("it sent a range and does not say which")
         first, count, size = int(found[1]), int(found[2]) + 1 - int(found[1]), int(found[3])
+        if start >= size:
+            return Fetched(b"", version, size)
     wanted = max(0, size + start) if start < 0 else start
     if first != wanted or count != min(size - wanted, size if length is None else length):
         raise UnusableAnswerError("it sent another range than the one asked for")
@@ -315,7 +325,12 @@ def _fetched(answer: Response, start: int, length: int | None) -> Fetched:
     expected = _CRC32C.search(headers.get("X-Goog-Hash", ""))
     if expected is not None and count == size and google_crc32c.value(data) != _decode(expected[1]):
         raise UnusableAnswerError("what it sent was damaged on its way")
-    return Fetched(data, Version(generation), size)
+    return Fetched(data, version, size)
+
+
+def _size(answer: Response) -> int:
+    """Of the object, where all of it was sent."""
+    return _number(answer.headers, "X-Goog-Stored-Content-Length", "Content-Length")
 
 
 def _number(headers: Mapping[str, str], *names: str) -> int:
@@ -334,16 +349,17 @@ def _decode(crc32c: str | None) -> int | None:
 def _finished(answer: Response) -> Progress:
     resource = answer.json()
     try:
-        return Progress(int(resource["size"]), Version(resource["generation"]), _decode(resource.get("crc32c")))
+        return Progress(int(resource.get("size", 0)), Version(resource["generation"]), _decode(resource.get("crc32c")))
     except (KeyError, TypeError, AttributeError):
         raise UnusableAnswerError("it does not say what it has stored") from None
 
 
 def _listed(blob: Blob) -> Listed:
-    if blob.size is None or blob.time_created is None:
-        raise UnusableAnswerError("it does not say what an object is")
+    if blob.time_created is None:
+        raise UnusableAnswerError("it does not say when an object was written")
     modified_us = (blob.time_created - _EPOCH) // timedelta(microseconds=1)
-    return Listed(blob.name, blob.size, _version(blob), modified_us)
+    # Google's own emulator leaves out what is zero.
+    return Listed(blob.name, blob.size or 0, _version(blob), modified_us)
 
 
 def _version(blob: Blob) -> Version:
