@@ -29,7 +29,7 @@ import trio
 from fsd.cache.eviction import Evictor
 from fsd.cache.fetcher import Fetch, Fetcher, FetchTimeoutError
 from fsd.cache.flushing import Flusher
-from fsd.cache.folder import CacheFolder
+from fsd.cache.folder import CacheFolder, is_in_memory
 from fsd.cache.index import IndexFailedError, PresenceIndex
 from fsd.cache.metadata import METADATA_SHARE, CachedLoader, ObjectFiles
 from fsd.cache.mirrors import Mirrors
@@ -126,7 +126,9 @@ class Cache:
             directory=directory,
             limiter=upkeep,
         )
-        self._reader = MirrorReader(self._mirrors, self._presence, limits.inline_hash_bytes, work)
+        self._reader = MirrorReader(
+            self._mirrors, self._presence, limits.inline_hash_bytes, work, in_memory=is_in_memory(directory)
+        )
         self._writer = MirrorWriter(self._mirrors, self._presence, self._evictor, self._flusher, work)
         self._fetcher = Fetcher(source, self._presence, self._writer, limits, nursery)
         self.window_bytes = limits.cache_bytes // WINDOW_SHARE
@@ -295,6 +297,10 @@ class Cache:
             start = 0
             length -= size
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def look_ahead(self, chunks: Sequence[PlacedChunk]) -> Located:
+        """As `locate`, having checked what there was to check and had the disk read it. Fetches nothing."""
+        return await self._reader.look_ahead(chunks)
 
     async def read_chunk(self, chunk: bytes, length: int, start: int, size: int) -> Buffer | None:
         """As `read_chunk_nowait`, waiting for the disk; None if the chunk is absent."""

@@ -26,6 +26,7 @@ CLOSING_WAIT_S = 60.0
 CLOSING_POLL_S = 0.05
 
 _CLOSING = "closing"
+_IN_MEMORY = ("tmpfs", "ramfs")
 
 DISK_MARGIN_BYTES = 64 * 1024 * 1024
 DISK_MARGIN_SHARE = 0.02
@@ -38,6 +39,18 @@ def missing_disk_bytes(directory: Path) -> int:
     disk = os.statvfs(directory)
     margin = min(DISK_MARGIN_BYTES, int(disk.f_blocks * disk.f_frsize * DISK_MARGIN_SHARE))
     return margin - disk.f_bavail * disk.f_frsize
+
+
+def is_in_memory(directory: Path) -> bool:
+    """Whether the folder is on tmpfs or the like, where nothing is ever read from a disk."""
+    device = os.stat(directory).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            fields, _, rest = line.partition(" - ")
+            if fields.split()[2] == number:
+                return rest.split()[0] in _IN_MEMORY
+    return False
 
 
 class CacheFolder:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left, insort
-from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -101,6 +101,21 @@ class Presence:
         if location is not None and location.mirror not in self._mirrors:
             return None
         return location
+
+    def find_many(self, chunks: Sequence[bytes]) -> list[Location | None]:
+        """`find` for each of `chunks`."""
+        found = [self._pending.get(chunk) for chunk in chunks]
+        unknown = [position for position, location in enumerate(found) if location is None]
+        if unknown:
+            try:
+                recorded = self._index.get_many([chunks[position] for position in unknown])
+            except IndexFailedError as error:
+                self._failed(error)
+                recorded = []
+            for position, location in zip(unknown, recorded, strict=False):
+                found[position] = location
+        mirrors = self._mirrors
+        return [None if place is not None and place.mirror not in mirrors else place for place in found]
 
     def claim(self, mirror: int, wanted: Iterable[Held]) -> list[bool]:
         """Reserve ranges of a mirror for chunks to be written; False for each of which another chunk has a part.

@@ -13,7 +13,8 @@ import errno
 import logging
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 import trio
@@ -26,6 +27,9 @@ from fsd.format.model import PlacedChunk
 from fsd.ids import Buffer, content_id
 
 log = logging.getLogger(__name__)
+
+_LOOK_UP_CHUNKS = 32
+"""Looked up together: nothing is gained by more, and where the first is absent the others were for nothing."""
 
 
 class _Run(NamedTuple):
@@ -91,8 +95,16 @@ class MirrorReader:
     """See the module's docstring."""
 
     def __init__(
-        self, mirrors: Mirrors, presence: Presence, inline_hash_bytes: int, limiter: trio.CapacityLimiter
+        self,
+        mirrors: Mirrors,
+        presence: Presence,
+        inline_hash_bytes: int,
+        limiter: trio.CapacityLimiter,
+        *,
+        in_memory: bool = False,
     ) -> None:
+        """`in_memory`: the mirrors are on no disk, so that a read never waits (and the file system knows no NOWAIT)."""
+        self._flags = 0 if in_memory else os.RWF_NOWAIT
         self._mirrors = mirrors
         self._presence = presence
         self._inline_hash_bytes = inline_hash_bytes
@@ -186,6 +198,10 @@ class MirrorReader:
         """Renew or drop the record of a chunk that was checked, unless it was dropped or moved meanwhile."""
         if self._presence.find(chunk) != location:
             return False
+        self._judge(chunk, location, is_right=is_right)
+        return is_right
+
+    def _judge(self, chunk: bytes, location: Location, *, is_right: bool) -> None:
         if is_right:
             self._presence.confirm(chunk, location)
         else:
@@ -193,7 +209,6 @@ class MirrorReader:
             what = "chunk %s changed on disk in the cache; such chunks are fetched again"
             self._reports.report(logging.WARNING, "changed", what, chunk.hex())
             self._presence.drop(chunk, location)
-        return is_right
 
     def _read_runs_nowait(self, runs: list[_Run], length: int) -> Buffer | None:
         if not self._can_nowait:
@@ -203,14 +218,14 @@ class MirrorReader:
             if len(runs) == 1:
                 mirror, offset, _ = runs[0]
                 descriptor = mirror.fd if mirror.fd >= 0 else self._mirrors.descriptor(mirror)
-                if os.preadv(descriptor, (buffer,), offset, os.RWF_NOWAIT) != length:
+                if os.preadv(descriptor, (buffer,), offset, self._flags) != length:
                     return None
             else:
                 view = memoryview(buffer)
                 at = 0
                 for mirror, offset, run_length in runs:
                     descriptor = self._mirrors.descriptor(mirror)
-                    if os.preadv(descriptor, (view[at : at + run_length],), offset, os.RWF_NOWAIT) != run_length:
+                    if os.preadv(descriptor, (view[at : at + run_length],), offset, self._flags) != run_length:
                         return None
                     at += run_length
         except BlockingIOError:
@@ -224,6 +239,54 @@ class MirrorReader:
         return buffer
 
     # --- in a thread
+
+    async def look_ahead(self, chunks: Sequence[PlacedChunk]) -> Located:
+        """As `locate`, after having read in a thread what is not in the page cache, and checked what is to be checked.
+
+        What a reader of a large file asks for ahead of its reads: the look-ups are made together, and the hashing is
+        done beside the event loop.
+        """
+        parts: list[_Part] = []
+        for step in range(0, len(chunks), _LOOK_UP_CHUNKS):
+            some = chunks[step : step + _LOOK_UP_CHUNKS]
+            for chunk, location in zip(some, self._presence.find_many([chunk.id for chunk in some]), strict=True):
+                mirror = None if location is None else self._mirrors.get(location.mirror)
+                if location is None or mirror is None or location.length != chunk.length:
+                    break
+                parts.append(_Part(chunk.id, location, mirror, 0, chunk.length))
+            if len(parts) < step + len(some):
+                break
+        if not parts:
+            return Located([])
+        generations = {part.mirror: part.mirror.generation for part in parts}
+        outcome = await self._in_thread(parts, _check_runs, self._presence.epoch)
+        if outcome is None or any(mirror.generation != before for mirror, before in generations.items()):
+            return Located([])  # something was evicted meanwhile: whoever reads finds out what
+        for part in outcome.checked:
+            self._judge(part.chunk, part.location, is_right=part.chunk not in outcome.wrong)
+        if outcome.wrong:
+            parts = list(takewhile(lambda part: part.chunk not in outcome.wrong, parts))
+        return Located(_runs(parts))
+
+    async def _in_thread(
+        self, parts: list[_Part], work: Callable[[list[_Part], int], _Outcome], argument: int
+    ) -> _Outcome | None:
+        """`work` on parts in a thread, with read marks on their mirrors; None if the disk does not read."""
+        marks: list[tuple[Mirror, int]] = []
+        try:
+            for mirror in {part.mirror for part in parts}:
+                self._mirrors.descriptor(mirror)
+                marks.append((mirror, mirror.begin_read()))
+            return await trio.to_thread.run_sync(work, parts, argument, limiter=self._limiter)
+        except OSError as error:
+            # The file is gone or the disk failed: what the index says of it is worth nothing.
+            self._reports.report(logging.WARNING, "read", "cannot read from the cache: %s", error)
+            for part in parts:
+                self._presence.drop(part.chunk, part.location)
+            return None
+        finally:
+            for mirror, generation in marks:
+                mirror.end_read(generation)
 
     async def read(self, chunks: Sequence[PlacedChunk], start: int, length: int) -> Buffer | None:
         """As `read_nowait`, waiting for the disk and hashing as much as it takes. None where a chunk is absent."""
@@ -241,31 +304,16 @@ class MirrorReader:
         return await self._read_parts([_Part(chunk, location, mirror, start, start + size)], size)
 
     async def _read_parts(self, parts: list[_Part], length: int) -> Buffer | None:
-        epoch = self._presence.epoch
-        claims = [part for part in parts if part.location.epoch != epoch]
-        runs = _runs(parts)
-        marks: list[tuple[Mirror, int]] = []
-        try:
-            for mirror in {part.mirror for part in parts}:
-                self._mirrors.descriptor(mirror)
-                marks.append((mirror, mirror.begin_read()))
-            buffer, wrong = await trio.to_thread.run_sync(_read_and_check, runs, length, claims, limiter=self._limiter)
-        except OSError as error:
-            # The file is gone or the disk failed: what the index says of it is worth nothing.
-            self._reports.report(logging.WARNING, "read", "cannot read from the cache: %s", error)
-            for part in parts:
-                self._presence.drop(part.chunk, part.location)
+        outcome = await self._in_thread(parts, _read_and_check, self._presence.epoch)
+        if outcome is None:
             return None
-        finally:
-            for mirror, generation in marks:
-                mirror.end_read(generation)
-        for part in claims:
-            self._settle(part.chunk, part.location, is_right=part.chunk not in wrong)
-        if buffer is None:
+        for part in outcome.checked:
+            self._settle(part.chunk, part.location, is_right=part.chunk not in outcome.wrong)
+        if len(outcome.buffer) != length:
             return None
-        for mirror, offset, run_length in runs:
+        for mirror, offset, run_length in _runs(parts):
             self._mirrors.use(mirror, offset, offset + run_length)
-        return self._served(buffer)
+        return self._served(outcome.buffer)
 
     def _served(self, buffer: Buffer | None) -> Buffer | None:
         if buffer is not None:
@@ -292,22 +340,48 @@ def _runs(parts: list[_Part]) -> list[_Run]:
     return runs
 
 
-def _read_and_check(runs: list[_Run], length: int, claims: list[_Part]) -> tuple[bytearray | None, set[bytes]]:
-    """In a thread. The bytes of `runs`, or None where one of `claims` is not what it should be; those are returned."""
+class _Outcome(NamedTuple):
+    """What came of a thread's work."""
+
+    buffer: bytearray
+    """Empty where a chunk was not what it should be."""
+    checked: list[_Part]
+    wrong: set[bytes]
+
+
+def _check_runs(parts: list[_Part], epoch: int) -> _Outcome:
+    """In a thread. Check what is of an older epoch, a run at a time; have the disk read the rest."""
+    wrong: set[bytes] = set()
+    checked = [part for part in parts if part.location.epoch != epoch]
+    waiting = iter(checked)
+    for run in _runs(checked):
+        data = memoryview(_read_run(run))
+        at = 0
+        while at < run.length:
+            part = next(waiting)
+            if content_id(data[at : at + part.end]) != part.chunk:
+                wrong.add(part.chunk)
+            at += part.end
+    for run in _runs([part for part in parts if part.location.epoch == epoch]):
+        os.posix_fadvise(run.mirror.fd, run.offset, run.length, os.POSIX_FADV_WILLNEED)
+    return _Outcome(bytearray(), checked, wrong)
+
+
+def _read_and_check(parts: list[_Part], epoch: int) -> _Outcome:
+    """In a thread. The bytes of `parts`, unless one of an older epoch is not what it should be."""
+    checked = [part for part in parts if part.location.epoch != epoch]
     wrong = {
         part.chunk
-        for part in claims
+        for part in checked
         if content_id(_read_run(_Run(part.mirror, part.location.offset, part.location.length))) != part.chunk
     }
-    if wrong:
-        return None, wrong
-    if len(runs) == 1:
+    buffer = bytearray()
+    if not wrong:
+        runs = _runs(parts)
         buffer = _read_run(runs[0])
-    else:
-        buffer = bytearray()
-        for run in runs:
+        for run in runs[1:]:
             buffer += _read_run(run)
-    return (buffer if len(buffer) == length else None), wrong
+    return _Outcome(buffer, checked, wrong)
 
 
 def _read_run(run: _Run) -> bytearray:

@@ -20,17 +20,14 @@ import trio
 
 from fsd.cache.cache import Cache
 from fsd.cache.fetcher import Fetch, FetchTimeoutError
-from fsd.cache.reading import Located
 from fsd.errors import FsdError
 from fsd.format.limits import MAX_CHUNK_BYTES
 from fsd.format.model import Entry
 from fsd.ids import Buffer
-from fsd.limits import MIB, Limits
+from fsd.limits import Limits
+from fsd.vfs.lookout import Lookout
 from fsd.vfs.pieces import Pieces, Recipes
 from fsd.vfs.window import Run, Runs, Span
-
-LOCATE_BYTES = 4 * MIB
-"""How much of a file that is read in order is looked up in the cache's index at once."""
 
 
 class FileRange(NamedTuple):
@@ -152,8 +149,12 @@ class Reads:
                 state.runs.note(wanted.start, wanted.end)
                 return data
         run = state.runs.note(wanted.start, wanted.end)
-        self._read_ahead(state, run, missed=True)
+        data = await self._look_out(state, run, wanted)
+        if data is not None:
+            self._read_ahead(state, run, missed=False)
+            return data
         chunks, skip = await state.pieces.run(wanted.start, wanted.end)
+        self._read_ahead(state, run, missed=not all(self._cache.contains(chunks)))
         # Who begins to read a file may go through all of them; who reads somewhere in it says nothing of others.
         widen = state.has_neighbours and wanted.start == 0
         return await self._cache.read(chunks, skip, wanted.length, widen=widen)
@@ -189,26 +190,21 @@ class Reads:
 
     def _read_state_nowait(self, state: _State, wanted: FileRange) -> Buffer | None:
         run = state.runs.match(wanted.start, wanted.end)
-        if run is not None and isinstance(run.located, Located):
-            start = wanted.start - run.located_at
-            if start >= 0 and start + wanted.length <= run.located.length:
-                data = self._cache.read_located_nowait(run.located, start, wanted.length)
-                if data is not None:
-                    return data
+        if run is not None:
+            if isinstance(run.lookout, Lookout):
+                return run.lookout.read_nowait(wanted.start, wanted.end, self._nursery)
+            if wanted.end > run.end:
+                return None  # somebody reads on: this is worth a lookout
         found = state.pieces.run_nowait(wanted.start, wanted.end)
-        if found is None:
-            return None
-        data = self._cache.read_nowait(found.chunks, found.skip, wanted.length)
-        if data is not None and run is not None:
-            self._locate(state, run, wanted)
-        return data
+        return None if found is None else self._cache.read_nowait(found.chunks, found.skip, wanted.length)
 
-    def _locate(self, state: _State, run: Run, wanted: FileRange) -> None:
-        """Look up what comes next, so that the following reads need not look at every chunk."""
-        found = state.pieces.run_nowait(wanted.start, min(wanted.start + LOCATE_BYTES, wanted.size))
-        if found is not None:
-            run.located = self._cache.locate(found.chunks)
-            run.located_at = wanted.start - found.skip
+    async def _look_out(self, state: _State, run: Run, wanted: FileRange) -> Buffer | None:
+        """What a run of reads finds in the cache; None where something is absent, or this is no run yet."""
+        if run.reads < 2:
+            return None
+        if not isinstance(run.lookout, Lookout):
+            run.lookout = Lookout(self._cache, state.pieces)
+        return await run.lookout.read(wanted.start, wanted.end)
 
     # --- what will be wanted
 

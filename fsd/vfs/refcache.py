@@ -185,7 +185,9 @@ class RefCache:
             answer.value = await ask()
         except FsdError as error:
             answer.error, answer.failed_s = error, trio.current_time()
-            self._report(error)
+            if answer.known or isinstance(error, StoreUnreachableError):
+                # Else whoever waits for the answer gets the error, and it is in the log with what he asked for.
+                self._report(error)
         else:
             # As old as the question: the store may have answered just before the ref moved.
             answer.known, answer.checked_s, answer.error = True, asked_s, None

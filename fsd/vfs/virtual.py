@@ -24,7 +24,7 @@ DIRECTORY_NAME = b".fsd"
 MAX_RECORDED = 256
 """Different errors remembered."""
 
-LINES_AT_ONCE = 20
+LINES_AT_ONCE = 50
 LINES_INTERVAL_US = 10_000_000
 """In such a time so many errors get a line of the daemon's log; those beyond are counted."""
 

@@ -43,7 +43,7 @@ class Span(NamedTuple):
 class Run:
     """Somebody's place in a file, and what was started on his behalf."""
 
-    __slots__ = ("ahead", "end", "last_read", "located", "located_at", "reads", "start", "started", "window")
+    __slots__ = ("ahead", "end", "last_read", "lookout", "reads", "start", "started", "window")
 
     def __init__(self, start: int, end: int, number: int) -> None:
         self.start = start
@@ -58,9 +58,8 @@ class Run:
         """Up to where fetching was started."""
         self.started: list[tuple[int, Callable[[], None]]] = []
         """Read-ahead under way: where it ends and how to cancel it."""
-        self.located: object = None
+        self.lookout: object = None
         """Kept for the caller: whatever makes the next reads of this run cheap."""
-        self.located_at = 0
 
     def collapse(self) -> None:
         """Forget the window and cancel what nobody waits for."""

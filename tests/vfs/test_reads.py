@@ -21,6 +21,7 @@ from fsd.limits import Limits
 from fsd.repo.packs import PackReader
 from fsd.repo.repository import init_store, open_repositories
 from fsd.stores.memory import MemoryStore
+from fsd.vfs.lookout import MIN_SIGHT_BYTES
 from fsd.vfs.reads import FileRange, Reads
 from tests.faulty import FaultyStore, FlipBit, Stall
 from tests.vfs.world import CHUNK_BYTES, LIMITS, Builder
@@ -216,5 +217,34 @@ async def test_after_reading_once_nothing_is_asked_again(tmp_path: Path) -> None
                 await made.read(0, start, 7 * CHUNK_BYTES)
             asked = made.fetched_bytes()
         assert asked == 0
-        waiting = [made.reads.read_nowait(made.range(0, start, 5000)) for start in range(0, LARGE, 5000)]
-        assert sum(data is None for data in waiting) <= 2
+        waited = 0
+        for start in range(0, LARGE, 5000):
+            wanted = made.range(0, start, 5000)
+            data = made.reads.read_nowait(wanted)
+            if data is None:
+                waited += 1
+                data = await made.reads.read(wanted)
+            assert bytes(data) == made.contents[0][start : start + 5000]
+        # Once for each time that the reader had to look out; the bytes were there.
+        assert waited <= 2 + LARGE // MIN_SIGHT_BYTES
+        assert made.fetched_bytes() == asked
+
+
+@pytest.mark.parametrize("spoilt", [0, 1, 25])
+async def test_what_is_in_sight_was_checked_since_the_last_start(tmp_path: Path, spoilt: int) -> None:
+    async with files(tmp_path, [content(LARGE)]) as made:
+        await made.read(0, 0, LARGE)
+    (mirror,) = (tmp_path / "mirrors").glob("*/*")
+    choice = random.Random(3)
+    with mirror.open("r+b") as file:
+        for place in choice.sample(range(0, LARGE, CHUNK_BYTES), spoilt):
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ 1]))
+    async with files(tmp_path, [content(LARGE)]) as made:
+        for start in range(0, LARGE, 20 * CHUNK_BYTES):
+            await made.read(0, start, 20 * CHUNK_BYTES)
+        await made.settle()
+        assert made.cache.statistics().dropped_chunks == spoilt
+        assert (made.fetched_bytes() > 0) == (spoilt > 0)
