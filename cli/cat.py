@@ -15,6 +15,7 @@ from fsd.ids import Buffer
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import resolve
 from fsd.repo.subsets import open_tree
+from fsd.stores.base import ObjectNotFoundError
 from fsd.vfs.pieces import Pieces
 from fsd_cli.completion import complete_place
 from fsd_cli.context import Invocation, pass_invocation
@@ -56,7 +57,11 @@ async def _contents(repositories: Repositories, pieces: Pieces) -> AsyncGenerato
         chunks, _ = await pieces.run(at, min(at + repositories.limits.range_bytes, pieces.size))
         for pack, start, side_by_side in _stretches(chunks):
             end = side_by_side[-1].placement.offset + side_by_side[-1].placement.stored
-            stored = memoryview(await repositories.packs.read(pack, start, end - start))
+            try:
+                stored = memoryview(await repositories.packs.read(pack, start, end - start))
+            except ObjectNotFoundError as error:
+                # Not "not found": the path that led to it does exist.
+                raise CorruptDataError(f"pack {pack.hex()} is missing from {repositories.store.url}") from error
             for chunk in side_by_side:
                 yield await trio.to_thread.run_sync(_decode, chunk, stored, start)
                 # The run's last chunk may reach beyond what was asked for: the next one starts behind it.

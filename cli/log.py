@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from fsd.config import format_size
-from fsd.errors import UsageError
+from fsd.errors import CorruptDataError, UsageError
 from fsd.format.commit import Commit
 from fsd.format.ref import Move, RefKind
 from fsd.repo.refs import StoredRef, short
@@ -20,7 +20,7 @@ from fsd.tasks import gather
 from fsd_cli.completion import complete_place
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import run_on_store
-from fsd_cli.output import json_option, print_json, print_table, say
+from fsd_cli.output import json_option, note, print_json, print_table, say
 from fsd_cli.paths import parse_revision_argument
 from fsd_cli.repository_refs import pick_ref, read_refs
 from fsd_cli.text import Column, json_time, local_time, shown
@@ -67,7 +67,12 @@ async def _show_commits(
     resolved = await resolve(repositories, repository, revision)
     if resolved.subset is not None:
         raise UsageError("a subset has no history of its own", hint=f"see 'fsd log {repository}/{resolved.name}'")
-    refs = await read_refs(repositories, repository)
+    try:
+        refs = await read_refs(repositories, repository)
+    except CorruptDataError as error:
+        # Of another name, since this one was resolved: the history can be shown all the same.
+        note(f"names are not shown: {error}")
+        refs = {}
     if resolved.kind is RevisionKind.BRANCH and resolved.name in refs:
         await _read_ahead(repositories, refs[resolved.name], number)
     commits, more = await _ancestry(repositories, resolved.commit, number)

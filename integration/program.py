@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 COMMAND_TIMEOUT_S = 120.0
 
@@ -43,12 +43,12 @@ class Program:
         """Run a command that must succeed with `--json`."""
         return json.loads(self(*arguments, "--json"))
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path, stdout: IO[bytes] | int = subprocess.PIPE) -> subprocess.Popen[str]:
         """Start a command and return at once; the caller ends it."""
         return subprocess.Popen(
             [*self.wrapper, sys.executable, "-m", "fsd_cli", *map(str, arguments)],
             env=self.environment,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
         )
