@@ -215,8 +215,11 @@ def _decode_and_write(
         if descriptor < 0 and chunk.id not in keep:
             continue
         start = chunk.placement.offset - fetched.start
+        part = view[start : start + chunk.placement.stored]
         try:
-            plain = decode_chunk(chunk.id, view[start : start + chunk.placement.stored], chunk.length)
+            if len(part) != chunk.placement.stored:
+                raise CorruptDataError(f"chunk {chunk.id.hex()} is cut off: its pack ends before it does")
+            plain = decode_chunk(chunk.id, part, chunk.length)
         except CorruptDataError as error:
             bad[chunk.id] = error
             continue

@@ -108,7 +108,9 @@ def parse_marker(data: bytes, where: str) -> StoreMarker:
             )
         return _parse_body(body, version)
     except (ValueError, UsageError) as error:
-        raise CorruptDataError(f"fsd.json of {where} cannot be read: {error}") from error
+        raise CorruptDataError(
+            f"fsd.json of {where} cannot be read: {error}", hint="restore that file from a copy of the store"
+        ) from error
 
 
 def _parse_body(body: dict[str, Any], version: int) -> StoreMarker:
