@@ -25,6 +25,7 @@ from google.cloud import storage
 from google.cloud.storage.blob import Blob
 from requests import Response, Session
 
+from fsd.ids import Buffer
 from fsd.stores.base import Fetched, Version
 from fsd.stores.gcs_exchange import BreakableAdapter
 
@@ -39,7 +40,7 @@ _CONTENT_TYPE = "application/octet-stream"
 _NO_CACHE = "no-cache"
 """Without it, Google serves copies of an object that anybody may read for up to an hour, also of one replaced since."""
 
-_CHECKSUMMED_AT_ONCE = 1024 * 1024
+_CHECKSUMMED_AT_ONCE = 64 * 1024
 
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)\Z")
 _RECEIVED = re.compile(r"bytes=0-(\d+)\Z")
@@ -265,10 +266,14 @@ class Bucket:
         return self._bucket.blob(name)
 
 
-def checksum(crc32c: int, data: memoryview) -> int:
+def checksum(crc32c: int, data: Buffer) -> int:
     """The CRC32C of what `crc32c` is of, followed by `data`."""
-    for start in range(0, data.nbytes, _CHECKSUMMED_AT_ONCE):
-        crc32c = google_crc32c.extend(crc32c, bytes(data[start : start + _CHECKSUMMED_AT_ONCE]))
+    if isinstance(data, bytes):
+        return int(google_crc32c.extend(crc32c, data))
+    view = memoryview(data).cast("B")
+    for start in range(0, view.nbytes, _CHECKSUMMED_AT_ONCE):
+        # It takes nothing else.
+        crc32c = google_crc32c.extend(crc32c, bytes(view[start : start + _CHECKSUMMED_AT_ONCE]))
     return crc32c
 
 

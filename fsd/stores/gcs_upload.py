@@ -75,6 +75,41 @@ class UploadShares:
         return min(max(share - share % UPLOAD_GRAIN_BYTES, MIN_PART_BYTES), MAX_PART_BYTES)
 
 
+class _Pending:
+    """What is collected for the next part. Its memory is used again: to get so much anew costs more than to fill it."""
+
+    def __init__(self) -> None:
+        self._memory = bytearray()
+        self._filled = 0
+        self.crc32c = 0
+        """Of all that was ever appended: counted here, where it is small and just came by."""
+
+    def __len__(self) -> int:
+        return self._filled
+
+    def append(self, data: Buffer) -> None:
+        """Copy it."""
+        end = self._filled + memoryview(data).nbytes
+        if end > len(self._memory):
+            # Another one, since the libraries may still hold a view of the old one.
+            grown = bytearray(max(end, 2 * len(self._memory)))
+            grown[: self._filled] = self.view()
+            self._memory = grown
+        memoryview(self._memory)[self._filled : end] = memoryview(data).cast("B")
+        self._filled = end
+        self.crc32c = checksum(self.crc32c, data)
+
+    def view(self) -> memoryview:
+        """All of it, until something is appended or removed."""
+        return memoryview(self._memory)[: self._filled]
+
+    def remove(self, count: int) -> None:
+        """The first bytes, of which nobody holds a view any more; few are left."""
+        rest = bytes(self._memory[count : self._filled])
+        self._memory[: len(rest)] = rest
+        self._filled = len(rest)
+
+
 class GcsUpload:
     """See `fsd.stores.base.Upload`. After a call that failed or was cancelled it cannot go on."""
 
@@ -82,68 +117,67 @@ class GcsUpload:
         self._store = store
         self._key = key
         self._shares = shares
-        self._pending = bytearray()
+        self._pending = _Pending()
         self._part_bytes = FIRST_PART_BYTES
         self._url: str | None = None
         """A secret. None until the first part is sent."""
         self._received = 0
         self._is_unsure = False
         """Whether the answer to the last part got lost."""
-        self._crc32c = 0
         self._is_usable = True
         shares.join()
 
     async def write(self, data: Buffer) -> None:
         """Collect a part, and send it when it is full."""
         self._check_usable()
-        rest = memoryview(data).cast("B")
+        rest = data
         self._is_usable = False
-        while len(self._pending) + rest.nbytes >= (size := min(self._part_bytes, self._shares.most_bytes)):
+        while len(self._pending) + memoryview(rest).nbytes >= (size := self._most_bytes):
+            rest = memoryview(rest).cast("B")
             taken = max(0, size - len(self._pending))
-            self._collect(rest[:taken])
+            self._pending.append(rest[:taken])
             rest = rest[taken:]
             await self._send_part()
-        self._collect(rest)
+        self._pending.append(rest)
         self._is_usable = True
         await trio.lowlevel.checkpoint()
+
+    @property
+    def _most_bytes(self) -> int:
+        return min(self._part_bytes, self._shares.most_bytes)
 
     async def finish(self) -> Version:
         """Send the rest, which makes the object visible."""
         self._check_usable()
         self._is_usable = False
         if self._url is None:
-            version = await RetryingStore(self._store, self._store.limits).put_if_absent(self._key, self._pending)
+            version = await RetryingStore(self._store, self._store.limits).put_if_absent(
+                self._key, self._pending.view()
+            )
         else:
             version = await self._send_last()
         self._url = None
-        self._pending = bytearray()
         return version
 
     async def aclose(self) -> None:
         """Forget it, unless it is finished."""
         self._is_usable = False
         self._shares.leave()
-        self._pending = bytearray()
+        # Not emptied: a thread that was left behind may still read it.
+        self._pending = _Pending()
         if self._url is not None:
             with trio.move_on_after(CANCEL_TIMEOUT_S, shield=True), suppress(StoreUnreachableError):
                 await self._store.call("write", self._key, partial(_cancel, self._url))
-
-    def _collect(self, data: memoryview) -> None:
-        # Here, where it is small and just came by, and not when the part is sent: then sending would wait for it.
-        self._crc32c = checksum(self._crc32c, data)
-        self._pending += data
 
     async def _send_part(self) -> None:
         """What is pending, but for what does not fill a grain."""
         if self._url is None:
             self._url = await self._begun()
-        part = self._pending
-        size = len(part) - len(part) % UPLOAD_GRAIN_BYTES
-        # A new one, since a thread that was left behind may still read the old one.
-        self._pending = part[size:]
+        size = len(self._pending) - len(self._pending) % UPLOAD_GRAIN_BYTES
         started_s = trio.current_time()
-        await self._send(memoryview(part)[:size], None)
+        await self._send(self._pending.view()[:size], None)
         took_s = trio.current_time() - started_s
+        self._pending.remove(size)
         if took_s < GROW_BELOW_S:
             self._part_bytes = min(2 * self._part_bytes, MAX_PART_BYTES)
         elif took_s > SHRINK_ABOVE_S:
@@ -151,9 +185,9 @@ class GcsUpload:
 
     async def _send_last(self) -> Version:
         total = self._received + len(self._pending)
-        done = await self._send(memoryview(self._pending), total)
+        done = await self._send(self._pending.view(), total)
         assert done.version is not None
-        if done.crc32c is not None and done.crc32c != self._crc32c:
+        if done.crc32c is not None and done.crc32c != self._pending.crc32c:
             await self._store.delete(self._key, done.version)
             raise self._failure("it was damaged on its way")
         return done.version
