@@ -133,11 +133,14 @@ class MirrorReader:
         mirror = self._mirrors.get(location.mirror)
         if mirror is None:
             return None
-        if location.epoch != self._presence.epoch and not self._check_nowait(
-            [_Part(chunk, location, mirror, start, start + size)]
-        ):
+        if location.epoch == self._presence.epoch:
+            return self._served(self._read_runs_nowait([_Run(mirror, location.offset + start, size)], size))
+        if length > self._inline_hash_bytes:
             return None
-        return self._served(self._read_runs_nowait([_Run(mirror, location.offset + start, size)], size))
+        whole = self._read_runs_nowait([_Run(mirror, location.offset, length)], length)
+        if whole is None or not self._settle(chunk, location, is_right=content_id(whole) == chunk):
+            return None
+        return self._served(whole if size == length else memoryview(whole)[start : start + size])
 
     def locate(self, chunks: Sequence[PlacedChunk]) -> Located:
         """Where as many of the first of `chunks` lie as are present and checked."""
