@@ -27,6 +27,7 @@ from fsd.stores.retry import RetryingStore
 from integration.gcs_places import serving
 from integration.gcs_server.faults import Cut, Drip, FlipBit, Lengthen, Reset, Slow, Stall, Status, Truncate
 from integration.gcs_server.server import GcsServer
+from integration.tls import behind_tls, make_certificate
 
 LIMITS = Limits(store_timeout_s=20.0, store_attempts=4, retry_min_s=0.001, retry_max_s=0.01)
 IMPATIENT = replace(LIMITS, store_timeout_s=0.3)
@@ -600,6 +601,43 @@ async def test_credentials_that_cannot_be_used(store: GcsStore, bad_credentials:
         await store.get("key")
     assert str(bad_credentials) in caught.value.message
     assert "\n" not in str(caught.value)
+
+
+# --- TLS
+
+
+@pytest.fixture
+def secured(server: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    certificate = make_certificate(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with behind_tls(int(server.url.rpartition(":")[2]), certificate) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        server.api.scheme = "https"
+        yield url
+
+
+@pytest.mark.usefixtures("secured")
+async def test_over_tls(server: GcsServer, store: GcsStore) -> None:
+    data = content(20 * MIB)
+    await upload(store, "key", data)
+    assert (await store.get("key")).data == data
+    await store.put_if_absent("small", bytes(1000))
+    for action in (Stall(), Stall(100), Drip(1.0)):
+        stall = server.faults.add(action, operations=["media"], times=4)
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(store.get, "small")
+            await trio.to_thread.run_sync(stall.wait_met, 4)
+            nursery.cancel_scope.cancel()
+        await _wait_for_threads(store)
+    assert (await store.get("small")).size == 1000
+
+
+@pytest.mark.usefixtures("secured")
+async def test_a_certificate_that_is_not_trusted(store: GcsStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    with pytest.raises(StoreUnreachableError, match=r"the certificate of localhost:\d+ is not accepted"):
+        await store.get("key")
 
 
 # --- all at once

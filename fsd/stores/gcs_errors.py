@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from ssl import SSLCertVerificationError
 
 from google.api_core.exceptions import GoogleAPICallError
 from google.auth.exceptions import GoogleAuthError, InvalidOperation, RefreshError, TransportError
@@ -19,7 +20,6 @@ from urllib3.exceptions import (
     NameResolutionError,
     NewConnectionError,
     ReadTimeoutError,
-    SSLError,
 )
 
 from fsd.errors import FsdError, StorePermissionError, StoreUnreachableError
@@ -117,7 +117,7 @@ def _reason(error: Exception, host: str) -> str:
             return f"{host} cannot be reached"
         case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
             return f"{host} did not answer in time"
-        case SSLError():
+        case SSLCertVerificationError():
             return f"the certificate of {host} is not accepted"
         case BrokenOffError():
             return "it was given up"

@@ -100,6 +100,8 @@ class Api:
         """Whether a bucket that nobody made is there all the same."""
         self.tells_sizes = False
         """Whether a 416 says how large the object is, and which generation. No documentation promises it."""
+        self.scheme = "http"
+        """How clients reach it: `https`, if something before it speaks TLS."""
         self.is_poor = False
         """Whether it knows as little as gcp-storage-emulator: no ranges from the end, no generation with the bytes."""
 
@@ -248,7 +250,7 @@ class Api:
         self._buckets[operation.bucket].check_write(operation.name, request.query)
         session = self._sessions.start(operation.bucket, operation.name, request.query, settings)
         host = request.headers.get("host", "")
-        location = f"http://{host}{request.raw_path}?uploadType=resumable&upload_id={session.id}"
+        location = f"{self.scheme}://{host}{request.raw_path}?uploadType=resumable&upload_id={session.id}"
         return Response(200, {"Location": location, "X-GUploader-UploadID": session.id})
 
     async def _part(self, request: Request, _: Operation) -> Response:

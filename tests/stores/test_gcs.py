@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import pytest
@@ -118,7 +119,8 @@ UNREACHABLE = [
     (wrapped(urllib3.exceptions.NewConnectionError(CONNECTION, SECRET)), "cannot be reached"),
     (wrapped(urllib3.exceptions.ConnectTimeoutError(CONNECTION, SECRET)), "did not answer in time"),
     (requests.exceptions.ReadTimeout(urllib3.exceptions.ReadTimeoutError(CONNECTION, SECRET, "")), "in time"),
-    (wrapped(urllib3.exceptions.SSLError(SECRET)), "certificate"),
+    (wrapped(urllib3.exceptions.SSLError(ssl.SSLCertVerificationError(1, SECRET))), "certificate"),
+    (wrapped(urllib3.exceptions.SSLError(ssl.SSLEOFError(8, SECRET))), "broke"),
     (urllib3.exceptions.ProtocolError(SECRET, ConnectionResetError()), "broke"),
     (requests.exceptions.ConnectionError(SECRET), "broke"),
     (requests.exceptions.JSONDecodeError(SECRET, "", 0), "broke"),
