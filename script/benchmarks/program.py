@@ -61,7 +61,7 @@ class Mount:
         return status
 
     def requests(self, kind: str) -> int:
-        """Requests of a kind that the kernel has made so far."""
+        """Requests of a kind that the kernel has made so far; asking is itself one READ."""
         return int(self.status()["requests"].get(kind, 0))
 
     def peak_bytes(self) -> int:
