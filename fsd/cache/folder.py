@@ -9,6 +9,7 @@ objects/    fsd.cache.metadata
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -66,7 +67,7 @@ class CacheFolder:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise UsageError(f"cannot use {directory} as cache folder: {error.strerror}") from error
+            raise _unusable(directory, error) from error
         try:
             self._take()
             self._make_room()
@@ -75,7 +76,7 @@ class CacheFolder:
         except BaseException as error:
             os.close(self._lock)
             if isinstance(error, OSError):
-                raise UsageError(f"cannot use {directory} as cache folder: {error.strerror}") from error
+                raise _unusable(directory, error) from error
             raise
 
     def _take(self) -> None:
@@ -133,3 +134,8 @@ class CacheFolder:
     def close(self) -> None:
         """Give it up."""
         os.close(self._lock)
+
+
+def _unusable(directory: Path, error: OSError) -> UsageError:
+    hint = "make room there, or use another --cache-dir" if error.errno == errno.ENOSPC else "use another --cache-dir"
+    return UsageError(f"cannot use {directory} as cache folder: {error.strerror}", hint=hint)
