@@ -243,6 +243,18 @@ def test_a_mountpoint_that_is_taken(program: Program, mountpoint: Path) -> None:
     assert line.endswith(f"is mounted at {mountpoint} already; unmount it with: fsd umount {mountpoint}")
 
 
+def test_of_many_that_start_at_once_one_mounts(program: Program, mountpoint: Path, tmp_path: Path) -> None:
+    """Of different stores: a cache is not what they would meet at."""
+    programs = [program, *(Program(tmp_path / f"home{number}") for number in range(2))]
+    for other in programs[1:]:
+        other("init")
+    starting = [each.start("mount", mountpoint) for each in programs]
+    said = [process.communicate(timeout=60)[1] for process in starting]
+    assert sorted(process.returncode for process in starting) == [0, CONFLICT, CONFLICT]
+    assert all(f"mounted at {mountpoint}" in line for line in said if line)
+    assert [mount.mountpoint for mount in mounts.list_mounts()].count(str(mountpoint)) == 1
+
+
 def test_a_cache_that_is_in_use(program: Program, mountpoint: Path) -> None:
     program("mount", mountpoint)
     second = mountpoint.with_name("second")

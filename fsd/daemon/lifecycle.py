@@ -6,11 +6,14 @@ Cheap to import. Checks are there for clear messages; the kernel and fusermount3
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fsd.daemon import mounts
@@ -39,6 +42,40 @@ def check_fuse() -> None:
         raise FsdError(f"no right to use {FUSE_DEVICE}", hint=f"as root: chmod 666 {FUSE_DEVICE}, as udev would do")
     if os.geteuid() != 0 and shutil.which("fusermount3") is None:
         raise FsdError("mounting as an ordinary user takes fusermount3", hint="install the package fuse3")
+
+
+@contextmanager
+def prepared(mountpoint: Path) -> Iterator[None]:
+    """A mountpoint that is fit (see `prepare_mountpoint`), and ours alone to mount at while inside.
+
+    Else two that start at once would both find it empty, and mount one on top of the other. Raises also ConflictError.
+    """
+    clear_stale(mountpoint)
+    descriptor = _open_directory(mountpoint)
+    try:
+        if descriptor is not None:
+            _lock(descriptor, mountpoint)
+        # Only now: whoever was before us may have mounted meanwhile.
+        prepare_mountpoint(mountpoint)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, mountpoint: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConflictError(f"something else is just being mounted at {mountpoint}", hint="see 'fsd status'") from None
+
+
+def _open_directory(path: Path) -> int | None:
+    """A descriptor of the directory; None where there is none to be had, which is for others to tell."""
+    try:
+        return mounts.within(_ANSWER_TIMEOUT_S, lambda: os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except (OSError, TimeoutError):
+        return None
 
 
 def prepare_mountpoint(mountpoint: Path) -> None:

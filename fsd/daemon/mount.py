@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any
 
 import trio
@@ -43,9 +43,9 @@ async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -
     Tells `ready` and `notifier` when the mount answers. Raises FsdError for what cannot be mounted.
     """
     lifecycle.check_fuse()
-    lifecycle.prepare_mountpoint(settings.mountpoint)
     about = {"pid": os.getpid(), "mountpoint": str(settings.mountpoint), "started_us": now_us()}
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with ExitStack() as until_mounted, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        until_mounted.enter_context(lifecycle.prepared(settings.mountpoint))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope, notifier)
             async with _opened(settings, about) as (store, vfs):
@@ -53,6 +53,7 @@ async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -
                 with mounted(
                     Operations(vfs), settings.mountpoint, options, settings.limits, interposed=settings.interposed
                 ) as session:
+                    until_mounted.close()
                     nursery.start_soon(_announce, settings, about, session, ready, notifier)
                     await session.serve()
                     log.info("unmounted")
