@@ -12,6 +12,8 @@ import click
 import trio
 
 from fsd.config import format_size
+from fsd.limits import MIB
+from fsd.memory import keep_freed
 from fsd.publish.publisher import Published, Request, publish
 from fsd.repo.refs import short
 from fsd_cli.completion import complete_repository
@@ -21,6 +23,9 @@ from fsd_cli.output import json_option, note, print_json, say
 from fsd_cli.paths import DEFAULT_BRANCH
 from fsd_cli.progress import ProgressBar
 from fsd_cli.text import count, duration
+
+_KEPT_MEMORY_BYTES = 128 * MIB
+"""About what buffers are in use at once while a large file is read."""
 
 
 @click.command()
@@ -68,6 +73,7 @@ def commit(
             published = await publish(repositories, os.fsencode(directory), request, state=state, progress=_Shown(bar))
         return published, trio.current_time() - started
 
+    keep_freed(_KEPT_MEMORY_BYTES)
     published, seconds = trio.run(main)
     if as_json:
         print_json(_as_json(request, published, seconds))

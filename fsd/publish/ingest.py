@@ -50,6 +50,8 @@ class Chunk(NamedTuple):
     plain: Buffer
     stored: Buffer | None
     """What a pack would hold; None if the chunk is probably known and so was not compressed."""
+    at: int = 0
+    """Where it begins in the buffer that `plain` is a view of: neighbours are written as one, without a copy."""
 
 
 class ReadFile(NamedTuple):
@@ -82,12 +84,12 @@ class _Chunkers(threading.local):
 _chunkers = _Chunkers()
 
 
-def form_chunk(plain: Buffer, might_hold: MightHold, chunk_id: bytes | None = None) -> Chunk:
+def form_chunk(plain: Buffer, might_hold: MightHold, chunk_id: bytes | None = None, at: int = 0) -> Chunk:
     """The chunk of some bytes, with its stored form unless it is probably known."""
     identity = content_id(plain) if chunk_id is None else chunk_id
     if might_hold(identity):
-        return Chunk(identity, len(plain), plain, None)
-    return Chunk(identity, len(plain), plain, stored_form(plain))
+        return Chunk(identity, len(plain), plain, None, at)
+    return Chunk(identity, len(plain), plain, stored_form(plain), at)
 
 
 def stored_form(plain: Buffer) -> Buffer:
@@ -126,7 +128,7 @@ def _read_file(source: SourceFolder, found: Found, params: ChunkerParams, might_
     for length in _chunkers.get(params).cut(data, last=True):
         # A file that turns out to be one chunk has its content's id, as all of those have.
         whole = content if length == len(data) else None
-        chunks.append(form_chunk(view[at : at + length], might_hold, whole))
+        chunks.append(form_chunk(view[at : at + length], might_hold, whole, at))
         at += length
     return ReadFile(found, chunks, content)
 
@@ -148,7 +150,7 @@ def form_chunks(window: Window, might_hold: MightHold) -> Sequence[Chunk]:
         return [form_chunk(window.data, might_hold)] * len(window.lengths)
     view, at, chunks = memoryview(window.data), 0, []
     for length in window.lengths:
-        chunks.append(form_chunk(view[at : at + length], might_hold))
+        chunks.append(form_chunk(view[at : at + length], might_hold, at=at))
         at += length
     return chunks
 

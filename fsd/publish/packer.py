@@ -39,6 +39,24 @@ assert SHARED_PACK_CHUNKS < OWN_PACK_CHUNKS < MAX_PACK_CHUNKS
 _PART_BYTES = 4 * MIB
 """Chunks are joined into parts of at least this: a part is a hop to a thread, which is 0.1 ms."""
 
+_LONG_RUN_BYTES = MIB
+"""A run of a large file's bytes that is as long as this is written from where it was read: copying it would take the
+event loop as long as hashing it takes a thread."""
+
+
+class _Run:
+    """Bytes of one buffer that go into a pack together."""
+
+    __slots__ = ("data", "end", "start")
+
+    def __init__(self, data: Buffer, start: int, end: int) -> None:
+        self.data = data
+        self.start = start
+        self.end = end
+
+    def view(self) -> memoryview:
+        return memoryview(self.data)[self.start : self.end]
+
 
 class OpenPack:
     """A pack that is being filled. Made by `Packer`."""
@@ -50,10 +68,10 @@ class OpenPack:
         self.plain_bytes = 0
         self.chunks = 0
         self.rows = bytearray()
-        self.pending: list[Buffer] = []
+        self.pending: list[_Run] = []
         self.pending_bytes = 0
         self.is_ended = False
-        self.uploads: trio.MemorySendChannel[bytes] | None = None
+        self.uploads: trio.MemorySendChannel[Buffer] | None = None
         """Set once its upload has begun."""
 
 
@@ -92,8 +110,11 @@ class Packer:
 
     # --- filling
 
-    def add_shared(self, chunk: bytes, length: int, stored: Buffer) -> Placement:
-        """Place a chunk of `length` plain bytes among those of other files."""
+    def add_shared(self, chunk: bytes, length: int, stored: Buffer, at: int = 0) -> Placement:
+        """Place a chunk of `length` plain bytes among those of other files.
+
+        `at` is where `stored` begins in the buffer it is a view of, if it is a view.
+        """
         pack = self._shared
         if pack is not None and (
             pack.stored_bytes + len(stored) > self._limits.pack_bytes or pack.chunks >= SHARED_PACK_CHUNKS
@@ -102,15 +123,15 @@ class Packer:
             pack = None
         if pack is None:
             pack = self._shared = self._begin()
-        return self._add(pack, chunk, length, stored)
+        return self._add(pack, chunk, length, stored, at)
 
-    def add_own(self, chunk: bytes, length: int, stored: Buffer) -> Placement:
-        """Place a chunk of the large file that is being read, in its own pack."""
+    def add_own(self, chunk: bytes, length: int, stored: Buffer, at: int = 0) -> Placement:
+        """Place a chunk of the large file that is being read, in its own pack; otherwise the same."""
         if self._own is not None and self._own.chunks >= OWN_PACK_CHUNKS:
             self.end_own()
         if self._own is None:
             self._own = self._begin()
-        return self._add(self._own, chunk, length, stored)
+        return self._add(self._own, chunk, length, stored, at)
 
     def end_shared(self) -> None:
         """The next small file starts another pack."""
@@ -131,11 +152,18 @@ class Packer:
         self.packs += 1
         return pack
 
-    def _add(self, pack: OpenPack, chunk: bytes, length: int, stored: Buffer) -> Placement:
+    def _add(self, pack: OpenPack, chunk: bytes, length: int, stored: Buffer, at: int) -> Placement:
         stored_bytes = len(stored)
         placement = Placement(pack.id, pack.stored_bytes, stored_bytes, pack.plain_bytes)
         pack.rows += encode_row(chunk, stored_bytes, length)
-        pack.pending.append(stored)
+        last = pack.pending[-1] if pack.pending else None
+        if not isinstance(stored, memoryview):
+            pack.pending.append(_Run(stored, 0, stored_bytes))
+        elif last is not None and last.data is stored.obj and last.end == at:
+            last.end += stored_bytes
+        else:
+            assert isinstance(stored.obj, bytes | bytearray)
+            pack.pending.append(_Run(stored.obj, at, at + stored_bytes))
         pack.pending_bytes += stored_bytes
         pack.stored_bytes += stored_bytes
         pack.plain_bytes += length
@@ -167,9 +195,16 @@ class Packer:
         if pack.uploads is None:
             await self._slots.acquire()
             # Bounded by bytes over all packs, not by parts of one: so the next pack is begun while this one is sent.
-            pack.uploads, parts = trio.open_memory_channel[bytes](1_000_000)
+            pack.uploads, parts = trio.open_memory_channel[Buffer](1_000_000)
             self._nursery.start_soon(self._upload, pack, parts)
-        self._send(pack, b"".join(pack.pending))
+        short: list[memoryview] = []
+        for run in pack.pending:
+            if run.end - run.start >= _LONG_RUN_BYTES:
+                self._send_joined(pack, short)
+                self._send(pack, run.view())
+            else:
+                short.append(run.view())
+        self._send_joined(pack, short)
         pack.pending.clear()
         pack.pending_bytes = 0
         if pack.is_ended:
@@ -177,12 +212,17 @@ class Packer:
             pack.uploads.close()
             self._unrelieved.remove(pack)
 
-    def _send(self, pack: OpenPack, part: bytes) -> None:
+    def _send_joined(self, pack: OpenPack, short: list[memoryview]) -> None:
+        if short:
+            self._send(pack, b"".join(short))
+            short.clear()
+
+    def _send(self, pack: OpenPack, part: Buffer) -> None:
         assert pack.uploads is not None
         self._queued_bytes += len(part)
         pack.uploads.send_nowait(part)
 
-    async def _upload(self, pack: OpenPack, parts: trio.MemoryReceiveChannel[bytes]) -> None:
+    async def _upload(self, pack: OpenPack, parts: trio.MemoryReceiveChannel[Buffer]) -> None:
         async with self._store.upload(pack_key(pack.id)) as upload:
             async for part in parts:
                 await upload.write(part)

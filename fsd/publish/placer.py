@@ -27,7 +27,7 @@ from fsd.tasks import gather
 MAX_WAITING_CHUNKS = 4096
 """Chunks of a large file that wait for the decision in which pack its new ones go."""
 
-AddToPack = Callable[[bytes, int, Buffer], Placement]
+AddToPack = Callable[[bytes, int, Buffer, int], Placement]
 
 
 class Placer:
@@ -122,7 +122,7 @@ class Placer:
         stored = stored_form(chunk.plain) if chunk.stored is None else chunk.stored
         self.new_chunks += 1
         self.new_bytes += chunk.length
-        return add(chunk.id, chunk.length, stored)
+        return add(chunk.id, chunk.length, stored, chunk.at)
 
 
 class _LargeFile:
