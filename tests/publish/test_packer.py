@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fsd.format.keys import ObjectKind, pack_key
 from fsd.format.model import Placement
@@ -42,6 +47,7 @@ class Bench:
         self.progress = Counting()
         self.packer = Packer(store, limits, self.known, self.order, self.writer, self.progress, nursery)
         self.placed: dict[bytes, tuple[Placement, bytes]] = {}
+        self.written: dict[tuple[bytes, int], bytes] = {}
 
     def add(self, data: bytes, *, own: bool = False) -> Placement:
         add = self.packer.add_own if own else self.packer.add_shared
@@ -99,6 +105,26 @@ async def test_small_chunks_share_packs_of_bounded_size(tmp_path: Path) -> None:
     assert made.packer.packs == 10
     assert made.packer.stored_bytes == sum(len(each) for _, each in made.placed.values())
     assert made.progress.stored_bytes > made.packer.stored_bytes
+
+
+@given(
+    kinds=st.lists(st.sampled_from(["as it is", "compressed", "known"]), min_size=1, max_size=40), seed=st.integers()
+)
+async def test_views_of_one_buffer_are_written_as_they_lie(kinds: list[str], seed: int) -> None:
+    with TemporaryDirectory() as folder, patch.object(packer_module, "_LONG_RUN_BYTES", 7000):
+        async with bench(Path(folder)) as made:
+            whole = memoryview(random.Random(seed).randbytes(len(kinds) * 3000))
+            for number, kind in enumerate(kinds):
+                at = number * 3000
+                plain = whole[at : at + 3000]
+                stored = bytes(plain[:2900]) if kind == "compressed" else plain
+                if kind != "known":
+                    chunk = content_id(plain)
+                    placement = made.packer.add_own(chunk, 3000, stored, at)
+                    made.written[placement.pack, placement.offset] = bytes(stored)
+            made.packer.end_own()
+        for (pack, offset), stored in made.written.items():
+            assert await PackReader(made.store).read(pack, offset, len(stored)) == stored
 
 
 async def test_a_pack_holds_a_bounded_number_of_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
