@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 
 from fsd.daemon import mounts
 from integration.datasets import write_dataset
-from integration.program import Program, status
+from integration.program import Program, appear, status
 from integration.reader import Readers, different, files_below, random_ranges, read_range
 
 MIB = 1024 * 1024
@@ -42,8 +43,10 @@ class Shop:
     @contextlib.contextmanager
     def mounted(self, cache: Path, size: str = f"{CACHE_BYTES}") -> Iterator[None]:
         self.program.mount(self.mountpoint, "--cache-dir", str(cache), "--cache-size", size)
-        yield
-        self.program("umount", self.mountpoint)
+        try:
+            yield
+        finally:
+            self.program("umount", "--lazy", self.mountpoint)
 
     def cache(self) -> dict[str, Any]:
         """What the daemon says of its cache, and that nobody was given an error."""
@@ -56,6 +59,8 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(module_program: Program, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     made = Shop(module_program, tmp_path_factory.mktemp("shop"))
+    # Evicted in small pieces, so that the size is always near its limit.
+    module_program.configure(extent_bytes="128K")
     module_program("init")
     module_program("commit", made.source, "data", "--tag", "v1")
     return made
@@ -109,6 +114,36 @@ def test_the_size_holds(shop: Shop, tmp_path: Path, order: str) -> None:
     assert len(watch.seen) > 20
     assert max(watch.seen) <= 1.02 * CACHE_BYTES
     assert max(watch.seen) >= 0.9 * CACHE_BYTES, "much of it was never used"
+    assert disk_bytes(cache) <= 1.02 * CACHE_BYTES
+
+
+def test_the_size_holds_while_trees_are_looked_at(shop: Shop, tmp_path: Path) -> None:
+    """Pages of trees are in the cache as well: they come when it is full of files."""
+    wide, chosen, cache = tmp_path / "wide", random.Random(3), tmp_path / "cache"
+    wide.mkdir()
+    for _ in range(20_000):
+        os.close(os.open(wide / chosen.randbytes(100).hex(), os.O_CREAT))
+    shop.program("commit", wide, "wide", "--tag", "v1")
+    with shop.mounted(cache), Watch(cache) as watch:
+        assert different(shop.version, shop.source) == []
+        before = shop.cache()
+        assert len(os.listdir(appear(shop.mountpoint / "wide" / "v1"))) == 20_000
+        said = shop.cache()
+        assert said["object_bytes"] - before["object_bytes"] > 0.04 * CACHE_BYTES
+    assert max(watch.seen) <= 1.02 * CACHE_BYTES
+
+
+def test_a_cache_that_is_to_be_smaller(shop: Shop, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with shop.mounted(cache, "1G"):
+        assert different(shop.version, shop.source) == []
+    assert disk_bytes(cache) > 2 * CACHE_BYTES
+    with shop.mounted(cache):
+        deadline = time.monotonic() + 10
+        while disk_bytes(cache) > 1.02 * CACHE_BYTES:
+            assert time.monotonic() < deadline, "nothing was evicted"
+            time.sleep(0.02)
+        assert different(shop.version, shop.source) == []
     assert disk_bytes(cache) <= 1.02 * CACHE_BYTES
 
 

@@ -106,7 +106,6 @@ class Cache:
         upkeep = trio.CapacityLimiter(2)
         self._mirrors = Mirrors(directory / "mirrors", index, limits.open_mirrors)
         self._presence = Presence(index, self._mirrors.numbers)
-        self._objects = ObjectFiles(directory / "objects", int(limits.cache_bytes * METADATA_SHARE), work)
         self._flusher = Flusher(
             self._presence,
             index,
@@ -125,6 +124,9 @@ class Cache:
             other_bytes=lambda: self._objects.used_bytes + self._flusher.index_bytes,
             directory=directory,
             limiter=upkeep,
+        )
+        self._objects = ObjectFiles(
+            directory / "objects", int(limits.cache_bytes * METADATA_SHARE), work, room=self._evictor
         )
         self._reader = MirrorReader(
             self._mirrors, self._presence, limits.inline_hash_bytes, work, in_memory=is_in_memory(directory)
@@ -161,6 +163,8 @@ class Cache:
                 async with trio.open_nursery() as nursery:
                     cache = cls(folder, index, source, limits, nursery)
                     await trio.to_thread.run_sync(cache._load)
+                    # It may have been a larger one until now.
+                    cache._evictor.wake_if_full()
                     for task in (cache._flusher.run, cache._evictor.run, cache._fetcher.lend_slots):
                         nursery.start_soon(task)
                     try:

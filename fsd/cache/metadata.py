@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import trio
 
@@ -36,13 +37,26 @@ USE_GRAIN_S = 3600.0
 """How exactly the last use of an object is kept over a restart (as its file's mtime)."""
 
 
-class ObjectFiles:
-    """The files, and the account of them."""
+class Room(Protocol):
+    """Keeps the account of the whole cache (`fsd.cache.eviction`)."""
 
-    def __init__(self, directory: Path, limit_bytes: int, limiter: trio.CapacityLimiter) -> None:
+    async def reserve(self, size: int) -> bool:
+        """Room for `size` more bytes, once something else has gone if need be; False if there is none."""
+
+    def release(self, size: int) -> None:
+        """What was reserved is counted now."""
+
+
+class ObjectFiles:
+    """The files, and the account of them. Without `room`, their own limit is the only one."""
+
+    def __init__(
+        self, directory: Path, limit_bytes: int, limiter: trio.CapacityLimiter, *, room: Room | None = None
+    ) -> None:
         self._directory = directory
         self._limit_bytes = limit_bytes
         self._limiter = limiter
+        self._room = room
         self._sizes: OrderedDict[str, int] = OrderedDict()
         """Bytes on disk by name, least recently used first."""
         self._reports = Reports(log)
@@ -52,7 +66,7 @@ class ObjectFiles:
         self.served_objects = 0
 
     def load(self) -> None:
-        """Learn what is on disk, in a thread before anything else."""
+        """Learn what is on disk, and keep no more of it than may be, in a thread before anything else."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
         found: list[tuple[float, str, int]] = []
         for folder in os.scandir(self._directory):
@@ -64,8 +78,12 @@ class ObjectFiles:
                     continue
                 stat = entry.stat(follow_symlinks=False)
                 found.append((stat.st_mtime, entry.name, stat.st_blocks * 512))
-        for _, name, size in sorted(found):
+        for _, name, size in sorted(found, reverse=True):
+            if self.used_bytes + size > self._limit_bytes:
+                _unlink(self._path(name))
+                continue
             self._sizes[name] = size
+            self._sizes.move_to_end(name, last=False)
             self.used_bytes += size
 
     async def read(self, kind: ObjectKind, object_id: bytes) -> bytes | None:
@@ -88,6 +106,16 @@ class ObjectFiles:
         if size > self._limit_bytes or name in self._sizes or name in self._writing:
             return
         self._writing.add(name)
+        try:
+            if self._room is not None:
+                if not await self._room.reserve(size):
+                    return
+                self._room.release(size)
+            await self._write(name, size, data)
+        finally:
+            self._writing.discard(name)
+
+    async def _write(self, name: str, size: int, data: bytes) -> None:
         self.used_bytes += size
         path = self._path(name)
         try:
@@ -97,7 +125,6 @@ class ObjectFiles:
         except OSError as error:
             self._reports.report(logging.WARNING, "write", "cannot keep an object in the cache: %s", error)
         finally:
-            self._writing.discard(name)
             if name not in self._sizes:
                 self.used_bytes -= size
 

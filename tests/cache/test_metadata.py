@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,47 @@ async def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, caplo
     assert await setup.loader.load(ObjectKind.PAGE, page) == b"a page"
     assert setup.files.used_bytes == 0
     assert "cannot keep an object" in caplog.text
+
+
+class Landlord:
+    """Gives room as long as there is any."""
+
+    def __init__(self, room_bytes: int) -> None:
+        self.room_bytes = room_bytes
+        self.reserved_bytes = 0
+
+    async def reserve(self, size: int) -> bool:
+        await trio.lowlevel.checkpoint()
+        if size > self.room_bytes:
+            return False
+        self.room_bytes -= size
+        self.reserved_bytes += size
+        return True
+
+    def release(self, size: int) -> None:
+        self.reserved_bytes -= size
+
+
+async def test_room_is_asked_for_before_anything_is_written(tmp_path: Path) -> None:
+    setup = Setup(tmp_path / "objects")
+    landlord = Landlord(5000)
+    setup.files = ObjectFiles(setup.directory, 1 << 20, trio.CapacityLimiter(2), room=landlord)
+    setup.loader = CachedLoader(StoreLoader(setup.store), setup.files)
+    pages = [await setup.add(b"page %d" % number) for number in range(2)]
+    for page in pages:
+        await setup.loader.load(ObjectKind.PAGE, page)
+    assert setup.files.used_bytes == 4096
+    assert landlord.reserved_bytes == 0
+    assert len(setup.paths()) == 1
+
+
+async def test_of_a_cache_that_was_larger_the_last_used_are_kept(tmp_path: Path) -> None:
+    setup = Setup(tmp_path / "objects")
+    pages = [await setup.add(b"page %d" % number) for number in range(5)]
+    for age, page in enumerate(pages):
+        await setup.loader.load(ObjectKind.PAGE, page)
+        [path] = [path for path in setup.paths() if path.name.startswith(page.hex())]
+        os.utime(path, (1000 + age, 1000 + age))
+    setup.reopen(limit_bytes=2 * 4096)
+    assert setup.files.used_bytes == 2 * 4096
+    assert {path.name.partition(".")[0] for path in setup.paths()} == {page.hex() for page in pages[-2:]}
