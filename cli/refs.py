@@ -9,6 +9,7 @@ from fsd.format.ref import RefKind
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import Resolved, resolve
+from fsd.repo.subsets import follow_branch_moved
 from fsd_cli.completion import complete_repository, complete_revision
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import run_on_store
@@ -131,4 +132,5 @@ async def _set_branch(repositories: Repositories, repository: str, name: str, re
         )
     summary = (await repositories.commit(commit)).summary
     await repositories.refs.move_branch(repository, name, commit, expected=target, summary=summary)
+    await follow_branch_moved(repositories, repository, name, commit)
     say(f"branch {name} of {repository} names {short(commit)}")

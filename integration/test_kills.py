@@ -87,6 +87,8 @@ class Publication:
         (source / "first").write_bytes(noise(1, 10_000))
         self.program("init")
         self.first: str = self.program.json("commit", source, "data")["commit"]
+        # What cannot be decided by a path alone must be taken from each commit, after the branch was moved to it.
+        self.program("subset", "create", "data/main", "some", "--limit", "1", "--no-keep", "--follow")
         write_dataset(source, 2, small=150, large=3, large_bytes=3_000_000)
 
     def copy(self, home: Path) -> Program:
@@ -127,6 +129,13 @@ def until_there_are(number: int, kind: str) -> Callable[[Path, subprocess.Popen[
     return wait
 
 
+def until_the_branch_moves(store: Path, publisher: subprocess.Popen[str]) -> None:
+    branch = store / "refs" / "data" / "main"
+    before = branch.read_bytes()
+    while branch.read_bytes() == before and publisher.poll() is None:
+        time.sleep(0.0005)
+
+
 MOMENTS = {
     "before its first pack": until_there_are(0, "packs"),
     "after its first pack": until_there_are(1, "packs"),
@@ -134,6 +143,7 @@ MOMENTS = {
     "after 12 packs": until_there_are(12, "packs"),
     "after its first page": until_there_are(1, "pages"),
     "after its commit": until_there_are(1, "commits"),
+    "after its branch": until_the_branch_moves,
 }
 
 
@@ -167,6 +177,8 @@ def test_a_publisher_killed(
         assert again["added_bytes"] < whole_bytes, "nothing was resumed"
     if objects(program.store, "pages") and not is_old:
         assert again["added_bytes"] == 0
+    assert len(after.history["data/some"]) == 2, "the subset of the new commit was never taken"
+    assert len(program("ls", "data/main+some", "--recursive").splitlines()) > 1
     assert program.json("commit", publication.source, "data")["new"] is False
 
 

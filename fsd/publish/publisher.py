@@ -302,11 +302,8 @@ class _Publisher:
         try:
             if request.tag is not None:
                 await repositories.refs.set_tag(request.repository, request.tag, commit)
-            subsets = (
-                await follow_branch_moved(repositories, request.repository, request.branch, commit)
-                if published.is_new
-                else []
-            )
+            # Also of a commit that is not new: whoever made it may have been killed before this.
+            subsets = await follow_branch_moved(repositories, request.repository, request.branch, commit)
         except FsdError as error:
             error.message = f"commit {short(commit)} is made, but not all that was to follow: {error.message}"
             raise

@@ -163,6 +163,16 @@ def test_a_listed_subset(birds: Fsd, tmp_path: Path) -> None:
     assert "empty" in birds.fails(2, "subset", "create", "birds/main", "none", "--list", tmp_path / "list")
 
 
+def test_a_branch_that_is_moved_by_hand_is_followed_too(birds: Fsd, tmp_path: Path) -> None:
+    birds("branch", "birds", "back", "main")
+    birds("subset", "create", "birds/back", "few", "--limit", "1", "--follow")
+    (tmp_path / "birds" / "labels.csv").write_text("blackbird\n")
+    birds("commit", tmp_path / "birds", "birds", "--tag", "v2")
+    birds("branch", "birds", "back", "v2", "--force")
+    assert birds("ls", "birds/back+few")
+    assert [row["source_name"] for row in birds.json("subset", "list", "birds")] == ["v2", "v1"]
+
+
 def test_a_subset_that_follows(birds: Fsd, tmp_path: Path) -> None:
     birds("subset", "create", "birds/main", "tiny", "--per-dir", "1", "--follow")
     (tmp_path / "birds" / "labels.csv").write_text("blackbird\n")
