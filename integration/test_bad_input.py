@@ -28,7 +28,7 @@ from fsd.repo.repository import open_repositories
 from fsd.stores.local import LocalStore
 from integration.datasets import noise
 from integration.program import Program
-from integration.users import NOBODY_ID, let_nobody_mount_below, ordinary_user
+from integration.users import NOBODY, NOBODY_ID, let_nobody_mount_below, ordinary_user
 
 FAILED, USAGE, CONFLICT, NOT_FOUND, UNREACHABLE, CORRUPT = 1, 2, 3, 4, 5, 6
 
@@ -216,6 +216,20 @@ def test_a_store_of_somebody_else(ordinary: Program, tmp_path: Path) -> None:
             line = refused(ordinary, *command, code=UNREACHABLE)
             assert re.search(r"cannot (read|list) \S+ in file://\S+: Permission denied; check who owns", line)
         assert says in refused(ordinary, "ls", code=UNREACHABLE)
+
+
+def test_a_machine_where_an_ordinary_user_cannot_mount(ordinary: Program, tmp_path: Path) -> None:
+    mountpoint = tmp_path / "source" / "closed"
+    (mountpoint / "inside").unlink()
+    devices = "mount -t tmpfs -o mode=755 none /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 600 /dev/fuse c 10 229"
+    shut = Program(ordinary.home, wrapper=("unshare", "-m", "sh", "-c", f'{devices} && exec "$@"', "-", *NOBODY))
+    line = refused(shut, "mount", mountpoint, code=FAILED)
+    assert line.endswith("no right to use /dev/fuse; as root: chmod 666 /dev/fuse, as udev would do")
+    bare = Program(ordinary.home, wrapper=(*NOBODY, "env", "PATH=/nowhere"))
+    line = refused(bare, "mount", mountpoint, code=FAILED)
+    assert line.endswith("mounting as an ordinary user takes fusermount3; install the package fuse3")
+    line = refused(Program(ordinary.home, wrapper=NOBODY), "mount", mountpoint, "--cache-dir", "/proc/x", code=USAGE)
+    assert "cannot use /proc/x as cache folder: " in line
 
 
 def test_a_file_that_changes_while_it_is_read(program: Program, tmp_path: Path) -> None:
