@@ -117,7 +117,7 @@ def million(bench: Bench, count: int = 1_500_000) -> None:
     peak = done.peak_bytes / data.MIB
     bench.report.add(Figure("its peak memory", "MiB", peak, goal=500, least=False))
     again = run("commit", str(source), "million", "--allow-empty", "--json", store=bench.store)
-    read = json.loads(again.output)["bytes_read"]
+    read = json.loads(again.output)["read_bytes"]
     bench.report.add(
         Figure("commit of it again", "files/s", count / again.seconds, goal=100_000, note=f"{read} bytes read")
     )
