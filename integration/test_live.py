@@ -57,8 +57,9 @@ class Live:
         return self.mountpoint / path
 
 
-def mounted(folder: Path, *options: str) -> Iterator[Live]:
+def mounted(folder: Path, *options: str, **limits: float) -> Iterator[Live]:
     program = Program(folder / "home")
+    program.configure(**limits)
     program("init")
     made = Live(program, folder)
     program.mount(made.mountpoint, *options)
@@ -68,17 +69,27 @@ def mounted(folder: Path, *options: str) -> Iterator[Live]:
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """Files are read without being opened."""
+    """With the limits that everybody has: for what must be shown in time."""
     yield from mounted(tmp_path_factory.mktemp("live"))
+
+
+QUICK = {"refs_ttl_s": 0.05, "entry_timeout_s": 0.05}
+"""For what is about something else, and need not wait until its repository is shown."""
+
+
+@pytest.fixture(scope="module")
+def not_opening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """Files are read without being opened."""
+    yield from mounted(tmp_path_factory.mktemp("not_opening"), **QUICK)
 
 
 @pytest.fixture(scope="module")
 def opening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """The ordinary way, without the C extension."""
-    yield from mounted(tmp_path_factory.mktemp("opening"), "--no-interpose")
+    yield from mounted(tmp_path_factory.mktemp("opening"), "--no-interpose", **QUICK)
 
 
-@pytest.fixture(params=["live", "opening"])
+@pytest.fixture(params=["not_opening", "opening"])
 def either(request: pytest.FixtureRequest) -> Live:
     """Both ways, for what must hold of both."""
     made: Live = request.getfixturevalue(request.param)
@@ -126,13 +137,13 @@ def test_what_is_new_appears(live: Live) -> None:
 EXPECTED_LISTING = ["dev", "dev+only", "main", "main+only", "v1", "v1+only"]
 
 
-def test_a_branch_that_moves(either: Live) -> None:
-    old = either.commit("moving", {"f": b"old", "large": noise(1, LARGE)})
-    main = appear(either / "moving/main")
+def test_a_branch_that_moves(live: Live) -> None:
+    old = live.commit("moving", {"f": b"old", "large": noise(1, LARGE)})
+    main = appear(live / "moving/main")
     folder = os.open(main, os.O_RDONLY)
     file = os.open("large", os.O_RDONLY, dir_fd=folder)
     here = os.path.realpath(main)
-    new = either.commit("moving", {"f": b"new", "large": noise(2, LARGE)})
+    new = live.commit("moving", {"f": b"new", "large": noise(2, LARGE)})
     soon(lambda: os.readlink(main) == new, "the new commit")
     assert (main / "f").read_bytes() == b"new"
     # Who was there before goes on as if nothing had happened.
@@ -177,22 +188,22 @@ def test_a_subset_that_follows_its_branch(live: Live) -> None:
 # --- names
 
 
-def test_prefixes_and_commits_are_there_and_not_listed(live: Live) -> None:
-    commit = live.commit("hidden", {"f": b"1"}, "--tag", "v1")
-    appear(live / "hidden/v1")
+def test_prefixes_and_commits_are_there_and_not_listed(not_opening: Live) -> None:
+    commit = not_opening.commit("hidden", {"f": b"1"}, "--tag", "v1")
+    appear(not_opening / "hidden/v1")
     for digits in (7, 12, 63):
-        assert os.readlink(live / f"hidden/{commit[:digits]}") == commit
-        assert os.readlink(live / f"hidden/{commit[:digits]}+10pct") == f"{commit}+10pct"
-    assert (live / f"hidden/{commit}/f").read_bytes() == b"1"
-    assert not os.path.lexists(live / f"hidden/{commit[:6]}")
-    assert not os.path.lexists(live / f"hidden/{'0' * 64}")
-    assert os.path.realpath(live / f"hidden/{commit[:7]}") == str(live / f"hidden/{commit}")
-    assert sorted(os.listdir(live / "hidden")) == ["main", "v1"]
+        assert os.readlink(not_opening / f"hidden/{commit[:digits]}") == commit
+        assert os.readlink(not_opening / f"hidden/{commit[:digits]}+10pct") == f"{commit}+10pct"
+    assert (not_opening / f"hidden/{commit}/f").read_bytes() == b"1"
+    assert not os.path.lexists(not_opening / f"hidden/{commit[:6]}")
+    assert not os.path.lexists(not_opening / f"hidden/{'0' * 64}")
+    assert os.path.realpath(not_opening / f"hidden/{commit[:7]}") == str(not_opening / f"hidden/{commit}")
+    assert sorted(os.listdir(not_opening / "hidden")) == ["main", "v1"]
     # A commit of one repository is none of another.
-    live.commit("other", {"f": b"1"})
-    appear(live / "other/main")
-    assert not os.path.lexists(live / f"other/{commit}")
-    assert not os.path.lexists(live / f"other/{commit[:12]}")
+    not_opening.commit("other", {"f": b"1"})
+    appear(not_opening / "other/main")
+    assert not os.path.lexists(not_opening / f"other/{commit}")
+    assert not os.path.lexists(not_opening / f"other/{commit[:12]}")
 
 
 def test_names_that_programs_look_for_cost_no_request(live: Live) -> None:

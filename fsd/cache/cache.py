@@ -158,7 +158,9 @@ class Cache:
             try:
                 index = await trio.to_thread.run_sync(PresenceIndex.open, directory / "index", limits.extent_bytes)
             except IndexFailedError as error:
-                raise UsageError(f"cannot use {directory} as cache folder: {error}") from error
+                raise UsageError(
+                    f"cannot use {directory} as cache folder: {error}", hint="use another --cache-dir"
+                ) from error
             try:
                 async with trio.open_nursery() as nursery:
                     cache = cls(folder, index, source, limits, nursery)

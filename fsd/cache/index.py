@@ -120,6 +120,8 @@ class PresenceIndex:
             shutil.rmtree(broken, ignore_errors=True)
             try:
                 directory.rename(broken)
+            except FileNotFoundError:
+                raise error from None  # there is none that could be in the way
             except OSError as failure:
                 raise IndexFailedError(f"cannot replace {directory}: {failure}") from failure
             return cls._open(directory, extent_bytes)
