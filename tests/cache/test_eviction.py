@@ -46,10 +46,11 @@ async def test_the_size_holds_while_much_more_is_read(tmp_path: Path, size: int)
         for _ in range(2):
             for chunks in packs:
                 await read_all(cache, world, chunks, 1 + 200_000 // size)
-                used, on_disk = cache.statistics().used_bytes, disk_bytes(tmp_path)
+                counted, on_disk = cache.statistics(), disk_bytes(tmp_path)
                 most = max(most, on_disk)
-                # The index is looked at only when it was written to.
-                assert -500 * KIB < on_disk - used < 100 * KIB
+                # The index is looked at only when it was written to, and RocksDB deletes files of it whenever it likes:
+                # what is counted may be more than what is there, by the index and a little, but hardly less.
+                assert -500 * KIB - counted.index_bytes < on_disk - counted.used_bytes < 100 * KIB
         found = cache.statistics()
         assert found.evicted_bytes > 40 * MIB
         assert found.evicted_chunks > 0
