@@ -50,13 +50,13 @@ def prepared(mountpoint: Path) -> Iterator[None]:
 
     Else two that start at once would both find it empty, and mount one on top of the other. Raises also ConflictError.
     """
-    clear_stale(mountpoint)
+    prepare_mountpoint(mountpoint)
     descriptor = _open_directory(mountpoint)
     try:
         if descriptor is not None:
             _lock(descriptor, mountpoint)
-        # Only now: whoever was before us may have mounted meanwhile.
-        prepare_mountpoint(mountpoint)
+        # Whoever was before us may have mounted meanwhile.
+        _check_unmounted(mountpoint)
         yield
     finally:
         if descriptor is not None:
@@ -84,11 +84,7 @@ def prepare_mountpoint(mountpoint: Path) -> None:
     Raises NotFoundError, UsageError, ConflictError (a mount of ours is there and alive) or FsdError.
     """
     clear_stale(mountpoint)
-    mount = mounts.mount_at(mountpoint)
-    if mount is not None and mount.type == mounts.FILESYSTEM_TYPE:
-        raise ConflictError(
-            f"{mount.source} is mounted at {mountpoint} already", hint=f"unmount it with: fsd umount {mountpoint}"
-        )
+    _check_unmounted(mountpoint)
     try:
         mounts.within(_ANSWER_TIMEOUT_S, lambda: _check_empty_directory(mountpoint))
     except FileNotFoundError as error:
@@ -102,6 +98,14 @@ def prepare_mountpoint(mountpoint: Path) -> None:
     if not os.access(mountpoint, os.W_OK):
         raise FsdError(
             f"no right to mount at {mountpoint}", hint="an ordinary user mounts at a directory that is theirs to write"
+        )
+
+
+def _check_unmounted(mountpoint: Path) -> None:
+    mount = mounts.mount_at(mountpoint)
+    if mount is not None and mount.type == mounts.FILESYSTEM_TYPE:
+        raise ConflictError(
+            f"{mount.source} is mounted at {mountpoint} already", hint=f"unmount it with: fsd umount {mountpoint}"
         )
 
 
