@@ -218,6 +218,20 @@ def test_a_store_of_somebody_else(ordinary: Program, tmp_path: Path) -> None:
         assert says in refused(ordinary, "ls", code=UNREACHABLE)
 
 
+def test_a_mount_of_somebody_else(ordinary: Program, library: Program, tmp_path: Path) -> None:
+    mountpoint = tmp_path / "m"
+    library.mount(mountpoint, "--cache-dir", str(tmp_path / "cache"))
+    try:
+        user = Program(ordinary.home, wrapper=NOBODY)
+        for options in ((), ("--lazy",)):
+            line = refused(user, "umount", *options, mountpoint, code=FAILED)
+            assert line.endswith(f"cannot unmount {mountpoint}: somebody else mounted it; ask them, or root")
+        assert "is mounted at" in refused(user, "mount", mountpoint, code=CONFLICT)
+        assert (mountpoint / "birds" / "v1" / "wren.jpg").read_bytes() == b"wren"
+    finally:
+        library("umount", mountpoint)
+
+
 def test_a_machine_where_an_ordinary_user_cannot_mount(ordinary: Program, tmp_path: Path) -> None:
     mountpoint = tmp_path / "source" / "closed"
     (mountpoint / "inside").unlink()

@@ -155,7 +155,9 @@ def unmount(path: str | os.PathLike[str], *, lazy: bool = False) -> None:
     said = done.stderr.strip().split("\n")[-1].removeprefix("fusermount3: ")
     if os.strerror(errno.EBUSY) in said:
         raise _unmount_error(place, errno.EBUSY)
-    if "not found in" in said:
+    if "not found in" in said:  # of the mounts of this user
+        if mount_at(place) is not None:
+            raise FsdError(f"cannot unmount {place}: somebody else mounted it", hint="ask them, or root")
         raise _unmount_error(place, errno.EINVAL)
     raise FsdError(f"cannot unmount {place}: {said}")
 
