@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,16 +112,23 @@ def make_deep(top: Path) -> None:
     os.close(place)
 
 
-@contextmanager
-def damaged(path: Path, way: str, at: float = 0.5) -> Iterator[None]:
-    """An object in which a bit at a share of its length is flipped, or which ends there, or is not there."""
-    original, aside = path.read_bytes(), path.with_name(f".aside-{path.name}")
+def damage(path: Path, way: str, at: float = 0.5) -> None:
+    """Flip a bit of an object at a share of its length, or let it end there, or remove it."""
+    original = path.read_bytes()
     position = int(at * len(original))
-    path.rename(aside)
+    path.unlink()
     if way == "flipped":
         path.write_bytes(original[:position] + bytes([original[position] ^ 4]) + original[position + 1 :])
     elif way == "truncated":
         path.write_bytes(original[:position])
+
+
+@contextmanager
+def damaged(path: Path, way: str, at: float = 0.5) -> Iterator[None]:
+    """The same, for a while."""
+    aside = path.with_name(f".aside-{path.name}")
+    shutil.copy2(path, aside)
+    damage(path, way, at)
     try:
         yield
     finally:
@@ -377,3 +385,24 @@ def test_the_marker(world: World, tmp_path: Path, way: str, at: float, code: int
             line = refused(world.program, *command, code=code)
             assert ("is not an fsd store" if way == "gone" else "fsd.json of file://") in line
         world.same("names")  # who has read it once is not concerned
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_publishing_onto_a_damaged_tree_mends_it(program: Program, tmp_path: Path, way: str) -> None:
+    """Of what publishing meets, nothing bad is taken over: else it would succeed, and nobody could read the result."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(3000):
+        (source / f"{number:04}").write_bytes(b"%d" % number)
+    (source / "large").write_bytes(noise(1, 4_000_000))
+    program("init")
+    program("commit", source, "data")
+    for path in (*(program.store / "pages").glob("*/*"), *(program.store / "recipes").glob("*/*")):
+        damage(path, way)
+    (source / "1500").write_bytes(b"changed")
+    program("commit", source, "data")
+    for name in ("0000", "1500", "2999", "large"):
+        with (tmp_path / "read").open("wb") as file:
+            cat = program.start("cat", f"data/main/{name}", stdout=file)
+        assert cat.communicate(timeout=60)[1] == ""
+        assert (tmp_path / "read").read_bytes() == (source / name).read_bytes()

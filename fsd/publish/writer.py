@@ -9,15 +9,14 @@ makes it small), and writes it when all packs that were begun before are durable
 from __future__ import annotations
 
 from collections import deque
-from contextlib import suppress
 from typing import NamedTuple
 
 import trio
 
 from fsd.format.envelope import seal
-from fsd.format.keys import ObjectKind, object_key
+from fsd.format.keys import ObjectKind
 from fsd.repo.objects import ObjectWriter
-from fsd.stores.base import ObjectExistsError, Store
+from fsd.stores.base import Store
 
 
 class Order:
@@ -48,7 +47,8 @@ class _Waiting(NamedTuple):
     """Every pack up to this number must be durable,"""
     after_objects: int
     """and every object up to this one."""
-    key: str
+    kind: ObjectKind
+    object_id: bytes
     stored: bytes
 
 
@@ -60,7 +60,6 @@ class DeferredWriter(ObjectWriter):
 
     def __init__(self, store: Store, packs: Order) -> None:
         super().__init__(store)
-        self._target = store
         self._packs = packs
         self._objects = Order()
         self._last_recipe = 0
@@ -85,7 +84,7 @@ class DeferredWriter(ObjectWriter):
             number = self._objects.begin()
             if kind is ObjectKind.RECIPE:
                 self._last_recipe = number
-            self._waiting.append(_Waiting(number, self._packs.begun, after, object_key(kind, object_id), stored))
+            self._waiting.append(_Waiting(number, self._packs.begun, after, kind, object_id, stored))
             self.waiting_bytes += len(stored)
             self.wake()
         return object_id
@@ -122,8 +121,7 @@ class DeferredWriter(ObjectWriter):
             await self._changed.wait()
 
     async def _write(self, waiting: _Waiting) -> None:
-        with suppress(ObjectExistsError):
-            await self._target.put_if_absent(waiting.key, waiting.stored)
+        await self._put(waiting.kind, waiting.object_id, waiting.stored)
         self._objects.note_durable(waiting.number)
         self._writing -= 1
         self.waiting_bytes -= len(waiting.stored)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 import trio
@@ -252,9 +251,27 @@ class ObjectWriter:
         """The id of the object, which is durable when this returns.
 
         Idempotent: where the object is there already, it stays as it is, also if its placements differ. They name
-        packs that hold the same chunks, and whoever reads the tree uses those.
+        packs that hold the same chunks, and whoever reads the tree uses those. But one that is bad is replaced: else
+        what was just published could not be read.
         """
         object_id, stored = seal(kind, logical, placement)
-        with suppress(ObjectExistsError):
-            await self._store.put_if_absent(object_key(kind, object_id), stored)
+        await self._put(kind, object_id, stored)
         return object_id
+
+    async def _put(self, kind: ObjectKind, object_id: bytes, stored: bytes) -> None:
+        key = object_key(kind, object_id)
+        try:
+            await self._store.put_if_absent(key, stored)
+        except ObjectExistsError:
+            if not await self._is_sound(kind, object_id, stored):
+                await self._store.overwrite(key, stored)
+
+    async def _is_sound(self, kind: ObjectKind, object_id: bytes, stored: bytes) -> bool:
+        """Whether the object that is there is what its name promises; mostly it is just `stored`."""
+        try:
+            found = (await self._store.get(object_key(kind, object_id))).data
+            if found != stored:
+                unseal(kind, object_id, found)
+        except (CorruptDataError, ObjectNotFoundError):
+            return False
+        return True

@@ -198,3 +198,19 @@ async def test_writing_is_idempotent_and_the_first_placements_stay() -> None:
     second = await writer.write(ObjectKind.PAGE, *encode_page([elsewhere]))
     assert first == second
     assert (await Objects(StoreLoader(store), DEFAULT_LIMITS).page(first)).entry(0) == entry
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: bytes([*data[:-1], data[-1] ^ 1]), lambda _: b""]
+)
+async def test_writing_over_a_bad_object_mends_it(damage: Callable[[bytes], bytes]) -> None:
+    store = MemoryStore()
+    writer = ObjectWriter(store)
+    entry = file(b"a", b"data")
+    page = await writer.write(ObjectKind.PAGE, *encode_page([entry]))
+    key = object_key(ObjectKind.PAGE, page)
+    await store.overwrite(key, damage((await store.get(key)).data))
+    with pytest.raises(CorruptDataError):
+        await Objects(StoreLoader(store), DEFAULT_LIMITS).page(page)
+    assert await writer.write(ObjectKind.PAGE, *encode_page([entry])) == page
+    assert (await Objects(StoreLoader(store), DEFAULT_LIMITS).page(page)).entry(0) == entry
