@@ -114,13 +114,18 @@ def make_deep(top: Path) -> None:
 
 def damage(path: Path, way: str, at: float = 0.5) -> None:
     """Flip a bit of an object at a share of its length, or let it end there, or remove it."""
+    if way == "gone":
+        path.unlink()
+        return
     original = path.read_bytes()
     position = int(at * len(original))
-    path.unlink()
+    made = original[:position]
     if way == "flipped":
-        path.write_bytes(original[:position] + bytes([original[position] ^ 4]) + original[position + 1 :])
-    elif way == "truncated":
-        path.write_bytes(original[:position])
+        made += bytes([original[position] ^ 4]) + original[position + 1 :]
+    # At no moment is the object gone: the kernel may be reading ahead in it.
+    beside = path.with_name(f".made-{path.name}")
+    beside.write_bytes(made)
+    beside.replace(path)
 
 
 @contextmanager
