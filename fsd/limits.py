@@ -29,6 +29,16 @@ class Limits:
     in five failing, one call in 400,000 does."""
     store_retry_s: float = 60.0
     """After this long no call is tried again."""
+    hedge_ratio: float = 2.0
+    """A read that takes so many times as long as 95 in 100 of its size is asked for a second time."""
+    hedge_min_s: float = 0.25
+    """No read is unusually slow before: several round trips, and less than a person notices."""
+    hedge_first_s: float = 2.0
+    """The same while nothing is known of a store: 8 MiB take as long at 4 MiB/s."""
+    hedge_share: float = 0.05
+    """Of all reads, those that may be asked for twice: what is slow in one read of twenty is no tail."""
+    hedge_burst: float = 16.0
+    """Unused, that share is saved up to so many."""
     upload_bytes: int = 128 * MIB
     """Sent and not yet acknowledged, of all uploads over a network together."""
 

@@ -38,6 +38,7 @@ from fsd.stores.gcs_bucket import Bucket, Listed
 from fsd.stores.gcs_errors import FAILURES, translate
 from fsd.stores.gcs_exchange import Exchange
 from fsd.stores.gcs_upload import GcsUpload, UploadShares
+from fsd.stores.hedge import HedgingStore
 from fsd.stores.listing import Listing
 from fsd.stores.retry import RetryingStore
 
@@ -52,9 +53,9 @@ GENERATION = re.compile(r"[1-9][0-9]{0,18}\Z")
 
 
 def open_url(url: str, limits: Limits) -> Store:
-    """The store at a gs:// URL; its calls are tried again. Asks nobody. Raises UsageError."""
+    """The store at a gs:// URL; its calls are tried again, its reads hedged. Asks nobody. Raises UsageError."""
     bucket, prefix = parse_url(url)
-    return RetryingStore(GcsStore(bucket, prefix, limits), limits)
+    return RetryingStore(HedgingStore(GcsStore(bucket, prefix, limits), limits), limits)
 
 
 def parse_url(url: str) -> tuple[str, str]:

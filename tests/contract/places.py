@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fsd.limits import Limits
 from fsd.stores.base import Store
+from fsd.stores.hedge import HedgingStore
 from fsd.stores.local import LocalStore
 from fsd.stores.memory import MemoryStore
 from fsd.stores.retry import RetryingStore
@@ -49,12 +50,18 @@ def _retrying(_: Path) -> Place:
     return Place(lambda: store)
 
 
+def _hedging(_: Path) -> Place:
+    store = HedgingStore(MemoryStore(), replace(LIMITS, hedge_first_s=0.0, hedge_min_s=0.0, hedge_share=1.0))
+    return Place(lambda: store)
+
+
 PLACES: dict[str, MakePlace] = {
     "memory": _memory,
     "local": _local,
     "local-named": _local_named,
     "faulty": _faulty,
     "retrying": _retrying,
+    "hedging": _hedging,
 }
 """By the name that the tests show. A new implementation is a line here."""
 
