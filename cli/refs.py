@@ -15,7 +15,7 @@ from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import run_on_store
 from fsd_cli.output import json_option, say
 from fsd_cli.paths import DEFAULT_BRANCH
-from fsd_cli.repository_refs import delete_ref, print_refs
+from fsd_cli.repository_refs import delete_ref, pick_ref, print_refs, read_refs
 
 
 @click.command()
@@ -68,7 +68,8 @@ def tag(
 @click.argument("revision", metavar="[REV]", required=False, shell_complete=complete_revision)
 @click.option("-l", "--list", "listing", is_flag=True, help="List branches; also without NAME.")
 @click.option("-d", "--delete", "deleted", metavar="NAME", help="Delete the branch NAME.")
-@click.option("-f", "--force", is_flag=True, help="Move a branch that exists; delete one that is needed.")
+@click.option("--to", "target", metavar="REV", help="Move the branch to REV.", shell_complete=complete_revision)
+@click.option("-f", "--force", is_flag=True, help="Delete the branch though nothing else names its commit.")
 @json_option
 @pass_invocation
 def branch(
@@ -78,6 +79,7 @@ def branch(
     revision: str | None,
     listing: bool,
     deleted: str | None,
+    target: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -86,18 +88,26 @@ def branch(
     \b
     fsd branch REPO                  list branches
     fsd branch REPO NAME [REV]       make a branch at REV, by default main
-    fsd branch REPO NAME REV -f      move a branch to REV
+    fsd branch REPO NAME --to REV    move a branch to REV, to revert it for example
     fsd branch REPO -d NAME          delete a branch
+
+    Moving takes nothing away: 'fsd log REPO/NAME --moves' shows where the branch was.
     """
     _check_one_action(listing, deleted, name)
+    if target is not None and (name is None or revision is not None):
+        raise UsageError("--to takes the repository and one branch", hint="write: fsd branch REPO NAME --to REV")
+    if force and deleted is None:
+        raise UsageError("--force is for deleting", hint="'fsd branch REPO NAME --to REV' moves a branch")
 
     async def work(repositories: Repositories) -> None:
         if deleted is not None:
             await delete_ref(repositories, repository, deleted, RefKind.BRANCH, force=force)
         elif name is None:
             await print_refs(repositories, repository, (RefKind.BRANCH,), as_json=as_json)
+        elif target is not None:
+            await _move_branch(repositories, repository, name, target)
         else:
-            await _set_branch(repositories, repository, name, revision or DEFAULT_BRANCH, force=force)
+            await _make_branch(repositories, repository, name, revision or DEFAULT_BRANCH)
 
     run_on_store(invocation, work)
 
@@ -120,17 +130,31 @@ async def _resolve_commit(repositories: Repositories, repository: str, revision:
     return resolved.commit
 
 
-async def _set_branch(repositories: Repositories, repository: str, name: str, revision: str, *, force: bool) -> None:
+async def _make_branch(repositories: Repositories, repository: str, name: str, revision: str) -> None:
     commit = await _resolve_commit(repositories, repository, revision)
     stored = await repositories.refs.read(repository, name)
-    target = stored.ref.target if stored is not None and stored.ref.kind is RefKind.BRANCH else None
-    if target not in (None, commit) and not force:
-        assert target is not None
+    if stored is not None and stored.ref.kind is RefKind.BRANCH and stored.ref.target != commit:
         raise ConflictError(
-            f"branch {name!r} of {repository!r} already exists, at {short(target)}",
-            hint="choose another name, or move it with --force",
+            f"branch {name!r} of {repository!r} already exists, at {short(stored.ref.target)}",
+            hint=f"choose another name, or move it: fsd branch {repository} {name} --to {revision}",
         )
     summary = (await repositories.commit(commit)).summary
-    await repositories.refs.move_branch(repository, name, commit, expected=target, summary=summary)
+    await repositories.refs.move_branch(repository, name, commit, expected=None, summary=summary)
     await follow_branch_moved(repositories, repository, name, commit)
     say(f"branch {name} of {repository} names {short(commit)}")
+
+
+async def _move_branch(repositories: Repositories, repository: str, name: str, revision: str) -> None:
+    """A further entry in the branch's history, wherever it leads: reverting loses nothing."""
+    refs = await read_refs(repositories, repository)
+    before = pick_ref(refs, repository, name, RefKind.BRANCH).ref.target
+    commit = await _resolve_commit(repositories, repository, revision)
+    summary = f"moved to {revision}: {(await repositories.commit(commit)).summary}"
+    await repositories.refs.move_branch(repository, name, commit, expected=before, summary=summary)
+    # Also where the branch was there already: whoever moved it may have been killed before this.
+    await follow_branch_moved(repositories, repository, name, commit)
+    if commit == before:
+        say(f"branch {name} of {repository} is at {short(commit)} already")
+        return
+    say(f"branch {name} of {repository} names {short(commit)}")
+    say(f"  before   {short(before)}, which 'fsd log {repository}/{name} --moves' goes on showing")

@@ -320,7 +320,7 @@ def _branch_moved(repository: str, name: str, ref: Ref | None, expected: bytes |
         message = f"{what} was moved by somebody else: it is at {short(ref.target)}, not at {short(expected)}"
     return ConflictError(
         message,
-        hint=f"nothing was lost; see 'fsd log {repository}/{name}' and bring that change in before trying again",
+        hint=f"nothing was lost; look at 'fsd log {repository}/{name}' before trying again",
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fsd.repo.refs import Refs
 from fsd_cli.subset import describe
 
 from .conftest import Fsd, make_birds
@@ -93,12 +95,52 @@ def test_branches(birds: Fsd) -> None:
     assert (targets(birds)["dev"], targets(birds)["old"]) == (targets(birds)["main"], one)
     assert [row["name"] for row in birds.json("branch", "birds")] == ["dev", "main", "old"]
     birds("branch", "birds", "dev", "main")
-    assert "--force" in birds.fails(3, "branch", "birds", "dev", "old")
-    birds("branch", "birds", "dev", "old", "--force")
-    assert targets(birds)["dev"] == one
-    assert len(birds.json("log", "birds/dev", "--moves")) == 2
+    assert "fsd branch birds dev --to old" in birds.fails(3, "branch", "birds", "dev", "old")
+    assert targets(birds)["dev"] == targets(birds)["main"]
     birds("branch", "birds", "-d", "old")
     assert "old" not in targets(birds)
+
+
+def test_reverting(birds: Fsd, tmp_path: Path) -> None:
+    two, one = (commit["commit"] for commit in birds.json("log", "birds"))
+    lines = birds("branch", "birds", "main", "--to", one[:9]).splitlines()
+    assert lines[0] == f"branch main of birds names {one[:12]}"
+    assert f"{two[:12]}, which 'fsd log birds/main --moves'" in lines[1]
+    assert targets(birds)["main"] == one
+    moves = [(move["commit"], move["summary"]) for move in birds.json("log", "birds/main", "--moves")]
+    assert moves == [(one, f"moved to {one[:9]}: One"), (two, "Two"), (one, "One")]
+    assert "already" in birds("branch", "birds", "main", "--to", one)
+    assert len(birds.json("log", "birds/main", "--moves")) == 3
+    birds("tag", "birds", "-d", "v1")
+    birds("branch", "birds", "main", "--to", two[:7])
+    assert targets(birds)["main"] == two, "what nothing but the history names is still there"
+    birds("branch", "birds", "main", "--to", one)
+    assert birds.json("commit", tmp_path / "birds", "birds")["parent"] == one
+
+
+def test_a_branch_that_somebody_moves_meanwhile(birds: Fsd, monkeypatch: pytest.MonkeyPatch) -> None:
+    two, one = (commit["commit"] for commit in birds.json("log", "birds"))
+    birds("tag", "birds", one, "v0")
+    move_branch = Refs.move_branch
+
+    async def late(refs: Refs, *arguments: Any, **options: Any) -> None:
+        await move_branch(refs, "birds", "main", bytes.fromhex(one), expected=bytes.fromhex(two))
+        await move_branch(refs, *arguments, **options)
+
+    birds("branch", "birds", "dev", "v0")
+    with monkeypatch.context() as patch:
+        patch.setattr(Refs, "move_branch", late)
+        birds("branch", "birds", "main", "--to", "v0")  # which is where the other one moved it
+    birds("branch", "birds", "main", "--to", two)
+    birds("branch", "birds", "third", two)
+    folder = birds.home / "third"
+    folder.mkdir()
+    third = birds.json("commit", folder, "birds", "-b", "third")["commit"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Refs, "move_branch", late)
+        said = birds.fails(3, "branch", "birds", "main", "--to", "third")
+    assert f"it is at {one[:12]}, not at {two[:12]}" in said
+    assert targets(birds)["main"] == one != third
 
 
 def test_a_commit_that_only_a_branch_names_is_not_given_up_lightly(birds: Fsd, tmp_path: Path) -> None:
@@ -117,6 +159,14 @@ def test_a_commit_that_only_a_branch_names_is_not_given_up_lightly(birds: Fsd, t
         (["birds", "-d", "v1"], 4, "is a tag, not a branch"),
         (["birds", "-d", "man"], 4, "did you mean 'main'?"),
         (["birds", "deadbeef"], 2, "looks like a commit id"),
+        (["birds", "--to", "v1"], 2, "write: fsd branch REPO NAME --to REV"),
+        (["birds", "main", "v1", "--to", "v1"], 2, "write: fsd branch REPO NAME --to REV"),
+        (["birds", "-d", "main", "--to", "v1"], 2, "write: fsd branch REPO NAME --to REV"),
+        (["birds", "main", "v1", "--force"], 2, "--to REV"),
+        (["birds", "man", "--to", "v1"], 4, "did you mean 'main'?"),
+        (["birds", "v1", "--to", "main"], 4, "is a tag, not a branch"),
+        (["birds", "main", "--to", "v9"], 4, "did you mean"),
+        (["birds", "main", "--to", "v1+10pct"], 2, "is a subset"),
     ],
 )
 def test_what_cannot_be_branched(arguments: list[str], code: int, words: str, look: Fsd) -> None:
@@ -168,7 +218,7 @@ def test_a_branch_that_is_moved_by_hand_is_followed_too(birds: Fsd, tmp_path: Pa
     birds("subset", "create", "birds/back", "few", "--limit", "1", "--follow")
     (tmp_path / "birds" / "labels.csv").write_text("blackbird\n")
     birds("commit", tmp_path / "birds", "birds", "--tag", "v2")
-    birds("branch", "birds", "back", "v2", "--force")
+    birds("branch", "birds", "back", "--to", "v2")
     assert birds("ls", "birds/back+few")
     assert [row["source_name"] for row in birds.json("subset", "list", "birds")] == ["v2", "v1"]
 
