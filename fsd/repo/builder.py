@@ -10,14 +10,15 @@ Order of writes: all pages and indexes are durable when `build_tree` returns. Wh
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from fsd.format.commit import tree_id
 from fsd.format.index import IndexChild, Totals, encode_index
 from fsd.format.keys import ObjectKind
-from fsd.format.model import Entry, Kind, entry_key
+from fsd.format.model import Entry, Kind, directory_key, entry_key
 from fsd.format.page import Page, encode_page
 from fsd.repo.cutting import STANDARD_CUTS, Added, Cuts, PageCutter, cut_index
 from fsd.repo.directories import DirectoryChecks
@@ -41,7 +42,20 @@ class Removal(NamedTuple):
         return entry_key(self.directory, self.name)
 
 
-Change = Entry | Removal
+class RemovalBelow(NamedTuple):
+    """A directory of the base whose contents, down to the deepest, the new tree does not have: pages that hold nothing
+    else are not read. The directory's own entry is another change, or stays."""
+
+    directory: bytes
+    """Not the top."""
+
+    @property
+    def key(self) -> bytes:
+        """Its place in the tree's order: before all that is below the directory."""
+        return directory_key(self.directory) + b"\0"
+
+
+Change = Entry | Removal | RemovalBelow
 """An entry is added, or replaces the one of the same path."""
 
 
@@ -126,6 +140,9 @@ class _Build:
             self._last_key = key
             if self._at < len(self._refs):
                 await self._advance(key)
+            if isinstance(change, RemovalBelow):
+                await self._skip_below(change.directory)
+                continue
             replaced = self._skip_base_entry(key) if self._page is not None else None
             if isinstance(change, Removal):
                 if replaced is None:
@@ -159,6 +176,29 @@ class _Build:
         self._untouched = False
         self._position += 1
         return Kind(page.kind(position))
+
+    async def _skip_below(self, directory: bytes) -> None:
+        """Leave out all that the base has below a directory. Its next entry is the first of that, or behind it."""
+        self._directories.emptied(directory)
+        end = directory_key(directory) + b"\1"
+        while self._at < len(self._refs):
+            if self._page is None:
+                if self._first_keys[self._at] >= end:
+                    return
+                self._untouched = False
+                if self._at + 1 < len(self._refs) and self._first_keys[self._at + 1] <= end:
+                    self._at += 1
+                    continue
+                assert self._base is not None
+                self._page, self._position = await self._base.page(self._refs[self._at]), 0
+            page = self._page
+            at = bisect_left(range(len(page)), end, self._position, key=partial(_key_at, page))
+            if at > self._position:
+                self._position, self._untouched = at, False
+            if at < len(page):
+                return
+            self._page = None
+            self._at += 1
 
     async def _advance(self, key: bytes | None) -> None:
         """Take over what the base has before `key` (None: all the rest), so that its next entry is at or behind it."""

@@ -25,11 +25,16 @@ class DirectoryChecks:
         self._added: list[bytes] = []
         self._gone: list[bytes] = []
         self._kept: bytes | None = None
+        self._emptied: bytes | None = None
 
     def removed(self, directory: bytes, name: bytes, kind: Kind) -> None:
         """An entry of the base is left out."""
         if kind is Kind.DIRECTORY:
             heappush(self._gone, directory_key(_join(directory, name)))
+
+    def emptied(self, directory: bytes) -> None:
+        """All below a directory of the base is left out."""
+        self._emptied = directory + b"/"
 
     def replaced(self, entry: Entry, kind: Kind | None) -> None:
         """An entry takes the place of one of that kind, or of none."""
@@ -47,6 +52,8 @@ class DirectoryChecks:
             raise ValueError(f"an entry is put into {directory!r}, which is removed")
         if not directory or _next_is(self._added, key):
             return
+        if self._emptied is not None and directory.startswith(self._emptied):
+            raise ValueError(f"an entry is put into {directory!r}, which is removed")
         if page is not None and page.directory_range(directory)[0] < page.directory_range(directory)[1]:
             return
         parent, _, name = directory.rpartition(b"/")

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 
 from fsd.format.index import Totals
 from fsd.format.model import Entry, Kind
+from fsd.repo.builder import RemovalBelow
 from fsd.repo.cutting import Cuts
 from fsd.repo.tree import PENDING
 from fsd.stores.memory import MemoryStore
@@ -17,9 +18,11 @@ from tests.repo.trees import (
     build,
     difference,
     edits,
+    file,
     in_order,
     large_models,
     listed_entries,
+    model,
     models,
     paths,
     split,
@@ -39,6 +42,32 @@ async def test_a_change_makes_the_tree_that_building_anew_makes(
     anew = await build(elsewhere, in_order(new), cuts=cuts)
     assert (built.root, built.id, built.totals, built.pages) == (anew.root, anew.id, anew.totals, anew.pages)
     assert await all_entries(tree_of(store, built)) == in_order(new)
+
+
+@settings(max_examples=100)
+@given(edits(), st.data(), st.sampled_from([TINY_CUTS, FULL_CUTS]))
+async def test_a_directory_that_is_emptied_whole(
+    trees: tuple[dict[bytes, Entry], dict[bytes, Entry]], data: st.DataObject, cuts: Cuts
+) -> None:
+    old, new = trees
+    directories = sorted(path for path, entry in old.items() if entry.kind is Kind.DIRECTORY)
+    if not directories:
+        return
+    emptied = data.draw(st.sampled_from(directories))
+    is_kept = data.draw(st.booleans())
+    inside = emptied + b"/"
+    new = {path: entry for path, entry in new.items() if path != emptied and not path.startswith(inside)}
+    if is_kept and split(emptied)[0] in {b"", *(path for path, entry in new.items() if entry.kind is Kind.DIRECTORY)}:
+        new[emptied] = old[emptied]
+        again = data.draw(st.sampled_from([*(path for path in old if path.startswith(inside)), inside + b"new"]))
+        new[again] = file(again, b"again")
+        new = model(new.values())
+    outside = {path: entry for path, entry in old.items() if not path.startswith(inside)}
+    changes = sorted([*difference(outside, new), RemovalBelow(emptied)], key=lambda change: change.key)
+    store = MemoryStore()
+    base = tree_of(store, await build(store, in_order(old), cuts=cuts))
+    built = await build(store, changes, base, cuts)
+    assert built.root == (await build(MemoryStore(), in_order(new), cuts=cuts)).root
 
 
 @settings(max_examples=50)

@@ -10,7 +10,7 @@ from fsd.errors import StoreUnreachableError
 from fsd.format.index import Index
 from fsd.format.limits import MAX_LOGICAL_BYTES
 from fsd.format.model import Entry
-from fsd.repo.builder import Change, Removal
+from fsd.repo.builder import Change, Removal, RemovalBelow
 from fsd.repo.cutting import Cuts
 from fsd.stores.memory import MemoryStore
 from tests.faulty import Fail, FaultyStore
@@ -84,6 +84,16 @@ async def test_a_change_touches_the_page_it_is_in() -> None:
         assert changed.pages_written == 1
 
 
+async def test_a_large_directory_is_emptied_without_being_read() -> None:
+    memory = MemoryStore()
+    old = flat(20_000) | model([file(b"a/x"), file(b"z/x")])
+    built = await build(memory, in_order(old))
+    store = FaultyStore(memory)
+    changed = await build(store, [Removal(b"", b"d"), RemovalBelow(b"d")], tree_of(store, built))
+    assert len([call for call in store.calls if call.operation == "get"]) <= 2, "those that hold other entries too"
+    assert await all_entries(tree_of(memory, changed)) == in_order(model([file(b"a/x"), file(b"z/x")]))
+
+
 async def test_nothing_changed_means_nothing_read_or_written() -> None:
     memory = MemoryStore()
     built = await build(memory, in_order(flat(5_000)))
@@ -138,6 +148,14 @@ MISTAKES: dict[str, tuple[list[Entry], list[Change]]] = {
     "directory removed, something added": (
         [file(b"a/b")],
         [Removal(b"", b"a"), Removal(b"a", b"b"), file(b"a/c")],
+    ),
+    "directory emptied, something added below": (
+        [file(b"a/b/c"), file(b"a/d")],
+        [RemovalBelow(b"a"), file(b"a/b/d")],
+    ),
+    "directory removed and emptied, something added": (
+        [file(b"a/b")],
+        [Removal(b"", b"a"), RemovalBelow(b"a"), file(b"a/c")],
     ),
     "directory removed, a deeper one left": ([file(b"a/b/c")], [Removal(b"", b"a"), Removal(b"a", b"b")]),
     "impossible name": ([], [Entry(b"", b"..", file(b"a").kind, content=file(b"a").content)]),
