@@ -141,6 +141,8 @@ class Cache:
             self._fetcher,
             nursery,
             widen_max_bytes=min(limits.widen_max_bytes, self.window_bytes),
+            is_free=self._evictor.is_free,
+            found_bytes=lambda: self._reader.served_bytes - self._reader.located_bytes,
             limiter=work,
         )
 

@@ -97,6 +97,10 @@ class Evictor:
         within_limit = self.used_bytes + self._reserved_bytes + size <= self.limit_bytes
         return within_limit and self._missing_on_disk(size) <= 0
 
+    def is_free(self, size: int) -> bool:
+        """Whether `size` more bytes would push nothing out."""
+        return self.used_bytes + self._reserved_bytes + size <= self._wake_bytes and self._missing_on_disk(size) <= 0
+
     def _missing_on_disk(self, size: int) -> int:
         """By how much the disk would be too full with `size` more bytes."""
         return size + self._reserved_bytes + missing_disk_bytes(self._directory)

@@ -32,6 +32,12 @@ RECENT_MISSES = 32
 RECENT_PACKS = 1024
 """Bounds of the history: misses kept a pack, packs kept."""
 
+WIDEN_FULL_SHARE = 0.05
+"""Of the bytes missed, what may be widened in a full cache though nobody uses it."""
+
+WIDEN_FOUND_SHARE = 2.0
+"""For each byte found in a full cache, what may be widened."""
+
 WIDEN_MAX_CHUNKS = 1024
 """To either side of a miss. Each costs ten microseconds of the event loop."""
 
@@ -118,6 +124,36 @@ class MissHistory:
         if near == 0:
             return 0
         return min(WIDEN_MIN_BYTES << min(near - 1, 32), self._widen_max)
+
+
+class Allowance:
+    """How much may be widened once the cache is full, when each byte pushes another one out.
+
+    It pays back: a byte that a reader finds in the cache allows two more. So windows of which more than half is read
+    before it is evicted grow, and those of a random order over a set many times the cache end. A small share of what
+    readers miss is granted all the same: by it one learns that they have come to use their windows again.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        """`most_bytes`: what may be outstanding; so much is granted when the cache has just become full."""
+        self._most = most_bytes
+        self._left = float(most_bytes)
+        self._found = 0
+
+    @property
+    def left_bytes(self) -> int:
+        """What may be fetched now."""
+        return int(self._left)
+
+    def note_miss(self, missed_bytes: int, found_bytes: int, *, is_full: bool) -> None:
+        """A reader missed so much; `found_bytes` is all that readers ever found in the cache."""
+        earned = WIDEN_FOUND_SHARE * (found_bytes - self._found) + WIDEN_FULL_SHARE * missed_bytes
+        self._found = found_bytes
+        self._left = min(self._left + earned, self._most) if is_full else self._most
+
+    def spend(self, size: int) -> None:
+        """So many bytes are being fetched."""
+        self._left -= size
 
 
 class PackContents:

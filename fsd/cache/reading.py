@@ -32,6 +32,10 @@ _LOOK_UP_CHUNKS = 32
 """Looked up together: nothing is gained by more, and where the first is absent the others were for nothing."""
 
 
+_NO_EPOCH = -1
+"""Unlike that of any record: whatever was checked before is checked again."""
+
+
 class _Run(NamedTuple):
     """Bytes that are contiguous in a mirror."""
 
@@ -113,6 +117,8 @@ class MirrorReader:
         self._can_nowait = True
         self.served_bytes = 0
         self.served_reads = 0
+        self.located_bytes = 0
+        """Of the bytes served, those of runs of reads through large files."""
         self.dropped_chunks = 0
         """Chunks of older epochs whose bytes were not right any more."""
 
@@ -160,7 +166,9 @@ class MirrorReader:
         """Bytes through a `Located`; None if it is no longer valid or they are not in the page cache."""
         if start + length > located.length or not located.is_valid():
             return None
-        return self._served(self._read_runs_nowait(located.runs(start, length), length))
+        data = self._served(self._read_runs_nowait(located.runs(start, length), length))
+        self.located_bytes += 0 if data is None else length
+        return data
 
     def _parts(self, chunks: Sequence[PlacedChunk], start: int, length: int) -> list[_Part] | None:
         """The parts of the chunks that make up a read; None if one is absent."""
@@ -270,6 +278,20 @@ class MirrorReader:
         if outcome.wrong:
             parts = list(takewhile(lambda part: part.chunk not in outcome.wrong, parts))
         return Located(_runs(parts))
+
+    async def verify(self, chunks: Sequence[PlacedChunk]) -> None:
+        """Read and check what is present of `chunks`, whenever it was last checked. What is wrong is dropped."""
+        parts: list[_Part] = []
+        for chunk, location in zip(chunks, self._presence.find_many([chunk.id for chunk in chunks]), strict=False):
+            mirror = None if location is None else self._mirrors.get(location.mirror)
+            if location is not None and mirror is not None:
+                parts.append(_Part(chunk.id, location, mirror, 0, location.length))
+        outcome = await self._in_thread(parts, _check_runs, _NO_EPOCH) if parts else None
+        if outcome is None:
+            return
+        for part in outcome.checked:
+            if part.chunk in outcome.wrong or part.location.epoch != self._presence.epoch:
+                self._settle(part.chunk, part.location, is_right=part.chunk not in outcome.wrong)
 
     async def _in_thread(
         self, parts: list[_Part], work: Callable[[list[_Part], int], _Outcome], argument: int

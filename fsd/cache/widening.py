@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 
 import trio
 
 from fsd.cache.fetcher import Fetcher
-from fsd.cache.plan import CONTENTS_CHUNK_MEMORY_BYTES, RECENT_PACKS, MissHistory, PackContents
+from fsd.cache.plan import CONTENTS_CHUNK_MEMORY_BYTES, RECENT_PACKS, Allowance, MissHistory, PackContents
 from fsd.cache.presence import Presence
 from fsd.errors import FsdError
 from fsd.format.model import PlacedChunk
@@ -39,8 +40,12 @@ class Widening:
         nursery: trio.Nursery,
         *,
         widen_max_bytes: int,
+        is_free: Callable[[int], bool],
+        found_bytes: Callable[[], int],
         limiter: trio.CapacityLimiter,
     ) -> None:
+        """`is_free` says whether so many bytes more push nothing out of the cache; `found_bytes`, what readers of small
+        files found in it so far."""
         self._source = source
         self._presence = presence
         self._fetcher = fetcher
@@ -48,6 +53,9 @@ class Widening:
         self._limiter = limiter
         self._history = MissHistory(widen_max_bytes)
         self._max_bytes = WINDOWS_AT_ONCE * widen_max_bytes
+        self._allowance = Allowance(widen_max_bytes)
+        self._is_free = is_free
+        self._found_bytes = found_bytes
         self._running_bytes = 0
         self._contents: OrderedDict[bytes, PackContents | None] = OrderedDict()
         """Least recently used first. None: it has too many chunks to be worth the memory."""
@@ -59,7 +67,8 @@ class Widening:
         """A reader misses this chunk, and it is being fetched. Starts what is to come along with it."""
         place = chunk.placement
         window = self._history.window(place.pack, place.offset, trio.current_time())
-        if window == 0:
+        self._allowance.note_miss(chunk.length, self._found_bytes(), is_full=not self._is_free(window))
+        if window == 0 or not self._allowance.left_bytes:
             return
         if place.pack in self._contents:
             self._widen(place.pack, place.offset, window)
@@ -96,10 +105,12 @@ class Widening:
         self._contents.move_to_end(pack)
         if contents is None:
             return
-        window = min(window, self._max_bytes - self._running_bytes)
+        window = min(window, self._max_bytes - self._running_bytes, self._allowance.left_bytes)
         chunks = contents.neighbours(offset, window, self._is_known)
         if chunks:
-            self.widened_bytes += sum(chunk.length for chunk in chunks)
+            size = sum(chunk.length for chunk in chunks)
+            self.widened_bytes += size
+            self._allowance.spend(size)
             self._nursery.start_soon(self._fetch, chunks)
 
     async def _fetch(self, chunks: list[PlacedChunk]) -> None:

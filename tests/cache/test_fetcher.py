@@ -15,6 +15,7 @@ from fsd.cache.cache import Cache
 from fsd.cache.fetcher import FetchTimeoutError
 from fsd.errors import CorruptDataError, StorePermissionError, StoreUnreachableError
 from fsd.format.keys import pack_key
+from fsd.format.model import PlacedChunk
 from fsd.limits import KIB, MIB, Limits
 from tests.cache.world import SMALL_LIMITS, World, size_of
 from tests.faulty import Fail, FlipBit, Lengthen, Slow, Stall, Truncate
@@ -340,6 +341,33 @@ async def test_widening_stops_at_what_a_small_cache_can_hold(tmp_path: Path) -> 
         await trio.testing.wait_all_tasks_blocked()
         most = max(call.length for call in world.store.calls if call.operation == "get_range")
         assert most <= 256 * KIB
+
+
+async def read_all(cache: Cache, world: World, chunks: list[PlacedChunk]) -> None:
+    for chunk in chunks:
+        assert bytes(await cache.read([chunk], 0, chunk.length)) == world.bytes_of([chunk])
+
+
+async def test_nothing_is_widened_that_will_be_evicted_before_it_is_read(tmp_path: Path) -> None:
+    """Ten times the cache, at random: a neighbour is one time in ten still there when its turn comes."""
+    world = World()
+    packs = [await world.add_random_pack(50, 20 * KIB) for _ in range(40)]
+    chunks = [chunk for pack in packs for chunk in pack]
+    limits = replace(SMALL_LIMITS, cache_bytes=4 * MIB, range_bytes=8 * MIB)
+    async with opened(world, tmp_path, limits) as cache:
+        for _ in range(2):
+            world.random.shuffle(chunks)
+            await read_all(cache, world, chunks)
+        assert cache.statistics().widened_bytes > 0
+        assert cache.statistics().fetched_bytes < 1.4 * 2 * size_of(chunks)
+        # Pack by pack they are used again, and it is found out.
+        for pack in packs:
+            world.random.shuffle(pack)
+        before = world.requests()
+        await read_all(cache, world, [chunk for pack in packs[20:] for chunk in pack])
+        first = world.requests() - before
+        await read_all(cache, world, [chunk for pack in packs[:20] for chunk in pack])
+        assert world.requests() - before - first < 0.35 * 1000
 
 
 @pytest.mark.parametrize("fault", ["unreachable", "corrupt", "gone"])

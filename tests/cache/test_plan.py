@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from fsd.cache.plan import (
     NEAR_BYTES,
     RECENT_S,
+    WIDEN_FOUND_SHARE,
+    WIDEN_FULL_SHARE,
     WIDEN_MIN_BYTES,
+    Allowance,
     MissHistory,
     PackContents,
     check_placed,
@@ -88,6 +91,22 @@ def test_far_old_and_foreign_misses_do_not_widen() -> None:
     assert history.window(b"\1" * 16, 0, 0.0) == 0
     assert history.window(PACK, 0, RECENT_S + 1) == 0
     assert history.window(PACK, NEAR_BYTES, RECENT_S + 1) == WIDEN_MIN_BYTES
+
+
+def test_an_allowance_lasts_while_windows_are_used() -> None:
+    allowance = Allowance(1000)
+    allowance.note_miss(10, 0, is_full=False)
+    assert allowance.left_bytes == 1000
+    allowance.spend(1000)
+    allowance.note_miss(100, 0, is_full=True)
+    assert allowance.left_bytes == 100 * WIDEN_FULL_SHARE
+    allowance.note_miss(0, 300, is_full=True)
+    assert allowance.left_bytes == 300 * WIDEN_FOUND_SHARE + 100 * WIDEN_FULL_SHARE
+    allowance.note_miss(0, 6_000, is_full=True)
+    assert allowance.left_bytes == 1000
+    allowance.spend(1000)
+    allowance.note_miss(0, 6_000, is_full=False)
+    assert allowance.left_bytes == 1000
 
 
 def contents(sizes: list[int]) -> PackContents:
