@@ -14,7 +14,8 @@ import trio
 from fsd.config import format_size
 from fsd.limits import MIB
 from fsd.memory import keep_freed
-from fsd.publish.publisher import Published, Request, publish
+from fsd.publish.landing import Request
+from fsd.publish.publisher import Published, publish
 from fsd.repo.refs import short
 from fsd_cli.completion import complete_repository
 from fsd_cli.context import Invocation, pass_invocation

@@ -41,3 +41,12 @@ async def gather(
     if errors:
         raise errors[0]
     return [results[position] for position in range(len(listed))]
+
+
+def only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error of one of several tasks if it is meant for the user (the others failed with it), else the group."""
+    errors, others = group.split((FsdError, OSError))
+    if errors is None or others is not None:
+        return group
+    first = errors.exceptions[0]
+    return only_error(first) if isinstance(first, BaseExceptionGroup) else first

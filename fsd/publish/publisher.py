@@ -21,50 +21,30 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import trio
 
-from fsd.errors import ConflictError, CorruptDataError, FsdError, UsageError
-from fsd.format.commit import Commit, check_words, encode_commit
+from fsd.errors import CorruptDataError, FsdError
 from fsd.format.index import Totals
-from fsd.format.keys import ObjectKind, check_ref_name, check_repository_name
-from fsd.format.ref import RefKind
 from fsd.publish.content import Content, store_content
 from fsd.publish.cover import cover
 from fsd.publish.delta import Delta
 from fsd.publish.guard import forbidden_directories
 from fsd.publish.known import KnownChunks
+from fsd.publish.landing import DEFAULT_BRANCH, Request, check_request, follow_up, land, write_commit
 from fsd.publish.progress import NoProgress, Progress
 from fsd.publish.scan import ScanIndex, ScanKey, ScanWriter, open_scan_index
 from fsd.publish.source import SourceFolder
 from fsd.publish.survey import survey
 from fsd.publish.walk import Forbidden, walk
-from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
-from fsd.repo.subsets import CreatedSubset, follow_branch_moved
+from fsd.repo.subsets import CreatedSubset
 from fsd.repo.tree import Tree
-
-DEFAULT_BRANCH = "main"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to publish as what."""
-
-    repository: str
-    branch: str = DEFAULT_BRANCH
-    message: str = ""
-    author: str = ""
-    tag: str | None = None
-    """A new tag for the commit."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    allow_empty: bool = False
-    """Make a commit also if the tree is the branch's present one."""
+from fsd.tasks import only_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +95,12 @@ async def publish(
     except OSError as error:
         raise _no_notes(state, error) from error
     except BaseExceptionGroup as group:
-        only = _only_error(group)
+        only = only_error(group)
         if isinstance(only, OSError):
             raise _no_notes(state, only) from group
         if isinstance(only, FsdError):
             raise only from group
         raise
-
-
-def _only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error of one of several tasks if it is meant for the user (the others failed with it), else the group."""
-    errors, others = group.split((FsdError, OSError))
-    if errors is None or others is not None:
-        return group
-    first = errors.exceptions[0]
-    return _only_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _no_notes(state: Path, error: OSError) -> FsdError:
@@ -163,7 +134,7 @@ class _Publisher:
     async def run(self) -> Published:
         """See `publish`."""
         self._begin("look")
-        self._parent = await self._check_refs()
+        self._parent = await check_request(self._repositories, self._request)
         forbidden = await trio.to_thread.run_sync(
             forbidden_directories, self._source, self._repositories.store.url, self._state
         )
@@ -183,30 +154,6 @@ class _Publisher:
                 index.close()
 
     # --- before
-
-    async def _check_refs(self) -> bytes | None:
-        """What the branch names. Refuses what would only fail in the end."""
-        request, refs = self._request, self._repositories.refs
-        check_repository_name(request.repository)
-        check_ref_name(request.branch)
-        check_words(request.author, request.message, request.metadata)
-        if request.tag is not None:
-            check_ref_name(request.tag)
-            if request.tag == request.branch:
-                raise UsageError(f"{request.tag!r} cannot be both the branch and a tag", hint="choose another name")
-            taken = await refs.read(request.repository, request.tag)
-            if taken is not None:
-                raise ConflictError(
-                    f"{taken.ref.kind} {request.tag!r} of {request.repository!r} already exists",
-                    hint="choose another name for the tag",
-                )
-        stored = await refs.read(request.repository, request.branch)
-        if stored is not None and stored.ref.kind is not RefKind.BRANCH:
-            raise ConflictError(
-                f"{request.branch!r} of {request.repository!r} is a {stored.ref.kind}, not a branch",
-                hint="choose another name for the branch",
-            )
-        return None if stored is None else stored.ref.target
 
     async def _tree(self, commit: bytes) -> Tree | None:
         """The tree of a commit, None if it cannot be had."""
@@ -280,36 +227,17 @@ class _Publisher:
         is_new = request.allow_empty or parent is None or parent.id != built.id
         commit = self._parent
         if is_new or commit is None:
-            header = Commit(
-                repository=request.repository,
-                tree=built.id,
-                totals=built.totals,
-                time_us=repositories.clock(),
-                author=request.author,
-                message=request.message,
-                parents=() if self._parent is None else (self._parent,),
-                metadata=request.metadata,
-            )
-            commit = await repositories.writer.write(ObjectKind.COMMIT, encode_commit(header, built.root))
-            await repositories.refs.move_branch(
-                request.repository, request.branch, commit, expected=self._parent, summary=header.summary
-            )
+            parents = () if self._parent is None else (self._parent,)
+            commit = await write_commit(repositories, request, built, parents)
+            await land(repositories, request, commit, self._parent)
         return Published(commit, is_new, self._parent, built.id, built.totals, content, (), {})
 
     async def _name(self, published: Published) -> Published:
         """The tag, and the subsets that follow the branch. The commit stands whatever happens here."""
-        request, repositories, commit = self._request, self._repositories, published.commit
-        try:
-            if request.tag is not None:
-                await repositories.refs.set_tag(request.repository, request.tag, commit)
-            # Also of a commit that is not new: whoever made it may have been killed before this.
-            subsets = await follow_branch_moved(repositories, request.repository, request.branch, commit)
-        except FsdError as error:
-            error.message = f"commit {short(commit)} is made, but not all that was to follow: {error.message}"
-            raise
+        subsets = await follow_up(self._repositories, self._request, published.commit)
         self._begin("")
         seconds = {name: end - start for (name, start), (_, end) in pairwise(self._phases)}
-        return replace(published, subsets=tuple(subsets), seconds=seconds)
+        return replace(published, subsets=subsets, seconds=seconds)
 
     def _begin(self, phase: str) -> None:
         self._phases.append((phase, trio.current_time()))

@@ -136,7 +136,7 @@ class _Build:
         for change in batch:
             key = change.key
             if key <= self._last_key:
-                raise ValueError(f"changes out of order: {change.directory!r} {change.name!r} comes too late")
+                raise ValueError(f"changes out of order: {key!r} comes too late")
             self._last_key = key
             if self._at < len(self._refs):
                 await self._advance(key)

@@ -25,7 +25,8 @@ from fsd.format.recipe import encode_recipe
 from fsd.format.ref import Move, Ref, RefKind, encode_ref
 from fsd.ids import content_id
 from fsd.limits import DEFAULT_LIMITS
-from fsd.publish.publisher import Request, publish
+from fsd.publish.landing import Request
+from fsd.publish.publisher import publish
 from fsd.repo.builder import build_tree
 from fsd.repo.cutting import Cuts
 from fsd.repo.repository import Repositories, init_store, open_repositories

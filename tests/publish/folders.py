@@ -16,8 +16,9 @@ from fsd.format.model import Entry, Kind, PlacedChunk
 from fsd.format.pack import decode_chunk
 from fsd.ids import content_id, parse_id
 from fsd.limits import DEFAULT_LIMITS, Limits
+from fsd.publish.landing import Request
 from fsd.publish.progress import NoProgress
-from fsd.publish.publisher import Published, Request, publish
+from fsd.publish.publisher import Published, publish
 from fsd.repo.repository import Repositories, init_store, open_repositories
 from fsd.repo.tree import Tree
 from fsd.stores.base import Store

@@ -1,0 +1,121 @@
+"""Landing: a tree that is durable becomes a commit, the commit a branch's tip, and what follows from that.
+
+The order of writes: commit, then branch, by compare-and-swap against the commit that it named when the work began, then
+the tag and the subsets that follow the branch. Whoever is killed before the branch moves leaves garbage; whoever is
+killed after it leaves a commit that stands, and the next one to land on the branch takes its subsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fsd.errors import ConflictError, FsdError, UsageError
+from fsd.format.commit import Commit, check_words, encode_commit
+from fsd.format.index import Totals
+from fsd.format.keys import ObjectKind, check_ref_name, check_repository_name
+from fsd.format.ref import RefKind
+from fsd.repo.builder import Built
+from fsd.repo.refs import short
+from fsd.repo.repository import Repositories
+from fsd.repo.subsets import CreatedSubset, follow_branch_moved
+
+DEFAULT_BRANCH = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to commit to which branch, and what to say of it."""
+
+    repository: str
+    branch: str = DEFAULT_BRANCH
+    message: str = ""
+    author: str = ""
+    tag: str | None = None
+    """A new tag for the commit."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    allow_empty: bool = False
+    """Make a commit also if the tree is the branch's present one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """What came of it."""
+
+    commit: bytes
+    """What the branch names now."""
+    is_new: bool
+    """False if the branch had that tree already: then no commit was made."""
+    parent: bytes | None
+    """What the branch named before."""
+    tree: bytes
+    totals: Totals
+    subsets: tuple[CreatedSubset, ...] = ()
+    """Those that follow the branch."""
+
+
+async def check_request(repositories: Repositories, request: Request) -> bytes | None:
+    """What the branch names, None if it is new. Refuses what would only fail in the end.
+
+    Raises UsageError for illegal names and words, ConflictError if the tag is taken or the branch is none.
+    """
+    refs = repositories.refs
+    check_repository_name(request.repository)
+    check_ref_name(request.branch)
+    check_words(request.author, request.message, request.metadata)
+    if request.tag is not None:
+        check_ref_name(request.tag)
+        if request.tag == request.branch:
+            raise UsageError(f"{request.tag!r} cannot be both the branch and a tag", hint="choose another name")
+        taken = await refs.read(request.repository, request.tag)
+        if taken is not None:
+            raise ConflictError(
+                f"{taken.ref.kind} {request.tag!r} of {request.repository!r} already exists",
+                hint="choose another name for the tag",
+            )
+    stored = await refs.read(request.repository, request.branch)
+    if stored is not None and stored.ref.kind is not RefKind.BRANCH:
+        raise ConflictError(
+            f"{request.branch!r} of {request.repository!r} is a {stored.ref.kind}, not a branch",
+            hint="choose another name for the branch",
+        )
+    return None if stored is None else stored.ref.target
+
+
+async def write_commit(repositories: Repositories, request: Request, built: Built, parents: Sequence[bytes]) -> bytes:
+    """Write the commit object of a tree that is durable. No ref names it yet."""
+    header = Commit(
+        repository=request.repository,
+        tree=built.id,
+        totals=built.totals,
+        time_us=repositories.clock(),
+        author=request.author,
+        message=request.message,
+        parents=tuple(parents),
+        metadata=request.metadata,
+    )
+    return await repositories.writer.write(ObjectKind.COMMIT, encode_commit(header, built.root))
+
+
+async def land(repositories: Repositories, request: Request, commit: bytes, expected: bytes | None) -> None:
+    """Move the branch from `expected` to a commit. Raises ConflictError if it names something else by now."""
+    await repositories.refs.move_branch(
+        request.repository,
+        request.branch,
+        commit,
+        expected=expected,
+        summary=request.message.partition("\n")[0],
+    )
+
+
+async def follow_up(repositories: Repositories, request: Request, commit: bytes) -> tuple[CreatedSubset, ...]:
+    """The tag, and the subsets that follow the branch. The commit stands whatever happens here."""
+    try:
+        if request.tag is not None:
+            await repositories.refs.set_tag(request.repository, request.tag, commit)
+        # Also of a commit that is not new: whoever made it may have been killed before this.
+        return tuple(await follow_branch_moved(repositories, request.repository, request.branch, commit))
+    except FsdError as error:
+        error.message = f"commit {short(commit)} is made, but not all that was to follow: {error.message}"
+        raise
