@@ -20,7 +20,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from integration.gcs_server.access import Access
-from integration.gcs_server.contents import read_all
+from integration.gcs_server.contents import Content, FileContent, read_all
 from integration.gcs_server.http import DisconnectedError, Request, Response
 from integration.gcs_server.objects import Bucket, Buckets, GcsError, Stored
 from integration.gcs_server.uploads import (
@@ -157,7 +157,7 @@ class Api:
             headers = {}
             asked = None if asked and asked.startswith("bytes=-") else asked
         if asked is None or (match := _RANGE.match(asked)) is None or match[1] == match[2] == "":
-            return Response(200, headers, source=stored.content.read, length=size)
+            return _body(Response(200, headers), stored.content, 0, size)
         if match[1]:
             start, end = int(match[1]), min(int(match[2]) + 1, size) if match[2] else size
         else:
@@ -169,8 +169,7 @@ class Api:
                 headers["Content-Range"] = f"bytes */{size}"
             return Response(416, headers, b"The requested range cannot be satisfied.")
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-        read = stored.content.read
-        return Response(206, headers, source=lambda at, length: read(start + at, length), length=end - start)
+        return _body(Response(206, headers), stored.content, start, end)
 
     async def _stat(self, request: Request, operation: Operation) -> Response:
         bucket = self._buckets[operation.bucket]
@@ -331,6 +330,14 @@ def error_response(error: GcsError, operation: Operation) -> Response:
         return Response(404, {"Content-Type": "text/html; charset=UTF-8"}, error.message.encode())
     details = {"message": error.message, "domain": "global", "reason": error.reason}
     return _json(error.status, {"error": {"code": error.status, "message": error.message, "errors": [details]}})
+
+
+def _body(response: Response, content: Content, start: int, end: int) -> Response:
+    response.source = lambda at, length: content.read(start + at, length)
+    response.length = end - start
+    if isinstance(content, FileContent):
+        response.file = content.descriptor, start
+    return response
 
 
 def _json(status: int, value: dict[str, Any]) -> Response:

@@ -60,19 +60,19 @@ class FileContent:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size = os.fstat(self._descriptor).st_size
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size = os.fstat(self.descriptor).st_size
 
     def read(self, start: int, length: int) -> bytes:
-        return os.pread(self._descriptor, length, start)
+        return os.pread(self.descriptor, length, start)
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
 
     def __del__(self) -> None:
         # Whoever is reading it just now holds it; the descriptor goes with the last of them.
-        if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
 
 
 class Storage(Protocol):

@@ -2,11 +2,16 @@
 
 Bodies are streamed both ways: a request's is read by whoever answers it, an answer's is fetched from its source while
 it is sent. Every byte of a body passes the link, which makes it wait for its turn.
+
+Benchmarks share the processor with this. So bodies go between the socket and where they lie with plain system calls on
+the stream's descriptor: what is in a file never comes into this process at all.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -14,7 +19,7 @@ from urllib.parse import parse_qsl, unquote
 
 import trio
 
-from integration.gcs_server.link import Link
+from integration.gcs_server.link import Flow, Link
 
 MAX_HEAD_BYTES = 64 * 1024
 RECEIVE_BYTES = 1024 * 1024
@@ -40,6 +45,9 @@ class Response:
     body: bytes = b""
     source: Source | None = None
     length: int = -1
+    file: tuple[int, int] | None = None
+    """Where the source's bytes are from position 0 on, if in a file: its descriptor, which the source keeps open, and
+    the place in it."""
 
     @property
     def body_bytes(self) -> int:
@@ -64,6 +72,7 @@ class Request:
         self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
         self._left = int(headers.get("content-length", "0"))
         self._body: bytes | None = None
+        self._flow = connection.link.up()
 
     @property
     def segments(self) -> list[str]:
@@ -75,7 +84,7 @@ class Request:
         if self._chunked:
             while size := await self._connection.receive_chunk_size():
                 while size:
-                    piece = await self._connection.receive_body(size)
+                    piece = await self._connection.receive_body(size, self._flow)
                     size -= len(piece)
                     yield piece
                 await self._connection.receive_line()
@@ -83,7 +92,7 @@ class Request:
             self._chunked = False
             return
         while self._left:
-            piece = await self._connection.receive_body(self._left)
+            piece = await self._connection.receive_body(self._left, self._flow)
             self._left -= len(piece)
             yield piece
 
@@ -98,8 +107,9 @@ class Connection:
     """One client's connection. Reads and writes alternate: nothing is answered before it was asked."""
 
     def __init__(self, stream: trio.SocketStream, link: Link) -> None:
+        self.link = link
         self._stream = stream
-        self._link = link
+        self._descriptor = stream.socket.fileno()
         self._buffer = bytearray()
         self.cut_after: int | None = None
         """Body bytes of a request after which the connection breaks; None: it does not."""
@@ -132,7 +142,7 @@ class Connection:
             raise DisconnectedError
         return bool(data)
 
-    async def receive_body(self, most: int) -> bytes:
+    async def receive_body(self, most: int, flow: Flow) -> bytes:
         """Some bytes of a request's body, at most `most`. Breaks the connection where that was asked for."""
         if self.cut_after is not None:
             if not self.cut_after:
@@ -143,16 +153,25 @@ class Connection:
             piece = bytes(self._buffer[:most])
             del self._buffer[: len(piece)]
         else:
+            piece = await self._read(min(most, RECEIVE_BYTES), flow)
+        if self.cut_after is not None:
+            self.cut_after -= len(piece)
+        await flow.wait_turn(len(piece))
+        return piece
+
+    async def _read(self, most: int, flow: Flow) -> bytes:
+        while True:
             try:
-                piece = await self._stream.receive_some(min(most, RECEIVE_BYTES))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                piece = os.read(self._descriptor, most)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._descriptor)
+                flow.was_held_up()
+                continue
+            except OSError:
                 raise DisconnectedError from None
             if not piece:
                 raise DisconnectedError
-        if self.cut_after is not None:
-            self.cut_after -= len(piece)
-        await self._link.receive(len(piece))
-        return piece
+            return piece
 
     async def receive_line(self) -> bytes:
         """Up to the end of a line, which is not part of the result."""
@@ -170,8 +189,11 @@ class Connection:
             raise DisconnectedError
         return int(match[1], 16)
 
-    async def send_head(self, response: Response, *, content_length: int | None = None) -> None:
-        """The head of an answer; `content_length` is what it claims, by default the truth."""
+    async def send_head(
+        self, response: Response, *, content_length: int | None = None, body_follows: bool = False
+    ) -> None:
+        """The head of an answer; `content_length` is what it claims, by default the truth. With `body_follows` it may
+        wait for the first bytes of the body."""
         claimed = response.body_bytes if content_length is None else content_length
         try:
             reason = HTTPStatus(response.status).phrase
@@ -181,17 +203,63 @@ class Connection:
         lines += [f"{name}: {value}" for name, value in response.headers.items()]
         if response.status not in (204, 304):
             lines.append(f"Content-Length: {claimed}")
-        await self.send("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        if not body_follows:
+            await self.send(head)
+            return
+        try:
+            sent = await self._stream.socket.send(head, socket.MSG_MORE)
+        except OSError:
+            raise DisconnectedError from None
+        if sent < len(head):
+            await self.send(head[sent:])
 
-    async def send_body(self, response: Response, start: int, end: int) -> int:
-        """A part of an answer's body, at the link's pace. Returns its bytes."""
+    async def send_body(self, response: Response, start: int, end: int, *, ready_s: float | None = None) -> int:
+        """A part of an answer's body, at the link's pace, from `ready_s` on. Returns its bytes."""
+        flow = self.link.down(ready_s)
         position = start
         while position < end:
-            piece = response.piece(position, min(self._link.slice_bytes, end - position))
-            await self._link.send(len(piece))
-            await self.send(piece)
-            position += len(piece)
+            count = min(self.link.slice_bytes, end - position)
+            if response.file is not None:
+                await flow.wait_turn(count)
+                await self._send_file(response.file[0], response.file[1] + position, count, flow)
+            else:
+                piece = response.piece(position, count)
+                count = len(piece)
+                await flow.wait_turn(count)
+                await self._send_piece(memoryview(piece), flow)
+            position += count
         return end - start
+
+    async def _send_piece(self, piece: memoryview, flow: Flow) -> None:
+        while piece:
+            try:
+                piece = piece[os.write(self._descriptor, piece) :]
+            except BlockingIOError:
+                await self._wait_writable(flow)
+            except OSError:
+                raise DisconnectedError from None
+
+    async def _send_file(self, descriptor: int, position: int, count: int, flow: Flow) -> None:
+        while count:
+            try:
+                sent = os.sendfile(self._descriptor, descriptor, position, count)
+            except BlockingIOError:
+                await self._wait_writable(flow)
+                continue
+            except OSError:
+                raise DisconnectedError from None
+            if not sent:
+                raise RuntimeError("the file of an object is shorter than the object")
+            position += sent
+            count -= sent
+
+    async def _wait_writable(self, flow: Flow) -> None:
+        try:
+            await trio.lowlevel.wait_writable(self._descriptor)
+        except trio.ClosedResourceError:
+            raise DisconnectedError from None
+        flow.was_held_up()
 
     async def send(self, data: bytes | memoryview) -> None:
         """Bytes as they are. Raises DisconnectedError."""

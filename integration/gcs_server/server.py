@@ -157,11 +157,12 @@ class GcsServer:
             response = await self._respond(request, operation, action)
             self.counters.bytes_in += await _drain(request)
             connection.cut_after = None
-            await self.link.round_trip(new_connection=is_new)
+            ready_s = await self.link.round_trip(new_connection=is_new)
             if isinstance(action, Slow):
                 await trio.sleep(action.seconds)
+                ready_s += action.seconds
             status = response.status
-            sent = await self._send(connection, response, action)
+            sent = await self._send(connection, response, action, ready_s)
         finally:
             asked = request.headers.get("range", request.headers.get("content-range", ""))
             self.counters.end(Record(operation.kind, operation.name, asked, status, sent))
@@ -186,8 +187,10 @@ class GcsServer:
         connection.abort()
         raise DisconnectedError
 
-    async def _send(self, connection: Connection, response: Response, action: Action | None) -> int:
-        """The answer, spoilt as told. Returns how many bytes of a body went out."""
+    async def _send(
+        self, connection: Connection, response: Response, action: Action | None, ready_s: float | None = None
+    ) -> int:
+        """The answer, spoilt as told, flowing from `ready_s` on. Returns how many bytes of a body went out."""
         size = response.body_bytes
         match action:
             case Reset(after) | Stall(after):
@@ -216,8 +219,8 @@ class GcsServer:
             case Drip(interval_s, head):
                 await self._drip(connection, response, interval_s, head=head)
                 return size
-        await connection.send_head(response)
-        return await connection.send_body(response, 0, size)
+        await connection.send_head(response, body_follows=size > 0)
+        return await connection.send_body(response, 0, size, ready_s=ready_s)
 
     async def _drip(self, connection: Connection, response: Response, interval_s: float, *, head: bool) -> None:
         if head:
