@@ -49,6 +49,9 @@ COMMANDS: dict[str, dict[str, Listed]] = {
         "umount": Listed("mount", "Take a mount down."),
         "status": Listed("mount", "Show mounts and their caches."),
     },
+    "Care": {
+        "verify": Listed("verify", "Check that everything in the store is there and right."),
+    },
 }
 
 

@@ -456,6 +456,10 @@ class Page:
         """True for a file of one chunk, which then has its content's id."""
         return self._piece_counts[position] == 1 and not self._flags[position] >> _LEVEL_SHIFT
 
+    def recipe_positions(self) -> list[int]:
+        """The positions of the files whose pieces are recipes."""
+        return [position for position, flags in enumerate(self._flags) if flags >> _LEVEL_SHIFT]
+
     def _explicit_pieces(self, position: int, number: int) -> tuple[Piece, ...]:
         first = self._piece_start(position)
         at = self._pieces_at + ID_BYTES * first

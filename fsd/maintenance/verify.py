@@ -1,0 +1,322 @@
+"""Whether a store is whole: everything reachable exists, parses, and hashes right.
+
+Three passes, each over what the one before found:
+
+1. A walk over all that the refs reach (`reach`). Each object is read and checked against its name, and what the trees
+   say of packs is noted.
+2. The packs: a listing tells which are missing or too short. With `data`, every chunk that a tree names is read and
+   checked, a pack from its start to its end, and so are the packs' own contents.
+3. Only if something is wrong: the walk again, to say which files of which versions it concerns.
+
+Nothing is written. A store that does not answer ends it: there is no saying then.
+
+Memory: 48 bytes a chunk with `data` (225 MB for 150 GB), nothing that grows with the chunks without.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import trio
+
+from fsd.errors import CorruptDataError, NotFoundError
+from fsd.format.keys import PACKS, ObjectKind, pack_key
+from fsd.format.model import Entry, PlacedChunk
+from fsd.format.pack import decode_chunk
+from fsd.format.page import Page
+from fsd.format.recipe import Recipe
+from fsd.maintenance.reach import Walk
+from fsd.repo.repository import Repositories
+from fsd.tasks import gather
+
+PACKS_AT_ONCE = 4
+"""Read whole at the same time; each holds one range in memory."""
+
+MAX_FILES_NAMED = 1000
+"""Of those that damage concerns; all are counted."""
+
+
+class Damage(NamedTuple):
+    """One thing that is not as it should be."""
+
+    what: str
+    """The kind of object: ref, commit, index, page, recipe, segment, pack, chunk."""
+    id: str
+    """In hex; a ref's repository and name."""
+    why: str
+    way: str
+    """What led there: a repository with a commit or file; '' where everything below is named in `Report.files`."""
+
+
+@dataclass
+class Report:
+    """What was found. Sizes in bytes."""
+
+    refs: int = 0
+    commits: int = 0
+    objects: int = 0
+    """Read and checked: commits, indexes, pages, recipes and log segments."""
+    packs: int = 0
+    pack_bytes: int = 0
+    chunks: int = 0
+    """Whose bytes were checked; 0 without `data`."""
+    damages: list[Damage] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    """That cannot be read, or not all of them: repository, commit and path, up to `MAX_FILES_NAMED`."""
+    files_concerned: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.damages
+
+
+class Progress(Protocol):
+    """Who is told how far it got."""
+
+    def phase(self, name: str) -> None:
+        """What is going on from now on."""
+
+    def expect(self, size_bytes: int) -> None:
+        """So much will be read of packs."""
+
+    def advance(self, objects: int, size_bytes: int) -> None:
+        """More is done."""
+
+
+_ROW = struct.Struct("<QII32s")
+"""Offset, stored length, length, id: what a tree says of a chunk."""
+
+_LEAST_ROWS_BYTES = 64 * 1024
+"""Fewer are not worth looking through for duplicates."""
+
+
+class _PackUse:
+    """What trees say of one pack."""
+
+    __slots__ = ("_unique_bytes", "end", "rows")
+
+    def __init__(self) -> None:
+        self.end = 0
+        """Where the last chunk ends that anybody looks for in it."""
+        self.rows = bytearray()
+        self._unique_bytes = _LEAST_ROWS_BYTES
+
+    def add(self, chunk: PlacedChunk) -> None:
+        """A chunk of it; the same ones come again with every version of a page."""
+        place = chunk.placement
+        self.rows += _ROW.pack(place.offset, place.stored, chunk.length, chunk.id)
+        if len(self.rows) > 2 * self._unique_bytes:
+            self.rows = bytearray().join(set(self._slices()))
+            self._unique_bytes = max(len(self.rows), _LEAST_ROWS_BYTES)
+
+    def by_offset(self) -> list[_Row]:
+        """What was added, each once."""
+        return sorted(map(_Row._make, map(_ROW.unpack, set(self._slices()))))
+
+    def _slices(self) -> Iterator[bytes]:
+        return (bytes(self.rows[at : at + _ROW.size]) for at in range(0, len(self.rows), _ROW.size))
+
+
+class _Row(NamedTuple):
+    offset: int
+    stored: int
+    length: int
+    chunk: bytes
+
+
+class _Marks:
+    """The first walk's visitor: what is needed of each pack."""
+
+    def __init__(self, report: Report, progress: Progress, *, rows: bool) -> None:
+        self.packs: dict[bytes, _PackUse] = {}
+        self._report = report
+        self._progress = progress
+        self._rows = rows
+
+    def page(self, page: Page, way: str) -> None:  # noqa: ARG002 - files are named later, if at all
+        """Note its chunks."""
+        self._progress.advance(1, 0)
+        for entry in page.entries():
+            if entry.placements:
+                self._note(entry.chunks())
+
+    def recipe(self, recipe: Recipe, way: str) -> None:  # noqa: ARG002
+        """Note its chunks."""
+        self._progress.advance(1, 0)
+        if not recipe.level:
+            self._note(recipe.chunks(0, len(recipe)))
+
+    def damaged(self, kind: ObjectKind | None, object_id: bytes | None, why: str, way: str) -> None:
+        """Report it."""
+        what = "ref" if kind is None else kind.name.lower()
+        self._report.damages.append(Damage(what, way if object_id is None else object_id.hex(), why, way))
+
+    def _note(self, chunks: Sequence[PlacedChunk]) -> None:
+        for chunk in chunks:
+            place = chunk.placement
+            use = self.packs.get(place.pack)
+            if use is None:
+                use = self.packs[place.pack] = _PackUse()
+            use.end = max(use.end, place.offset + place.stored)
+            if self._rows:
+                use.add(chunk)
+
+
+class _Concerned:
+    """The last walk's visitor: which files need what is bad."""
+
+    def __init__(self, report: Report, is_bad: Callable[[PlacedChunk], bool]) -> None:
+        self._report = report
+        self._is_bad = is_bad
+        self._seen: set[str] = set()
+        """A file may have many recipes."""
+
+    def page(self, page: Page, way: str) -> None:
+        """Look at its files."""
+        for entry in page.entries():
+            if entry.placements and any(map(self._is_bad, entry.chunks())):
+                self._name(entry, way)
+
+    def recipe(self, recipe: Recipe, way: str) -> None:
+        """Look at its chunks; the way that led to it is the file's."""
+        if not recipe.level and any(map(self._is_bad, recipe.chunks(0, len(recipe)))):
+            self._add(way)
+
+    def damaged(self, kind: ObjectKind | None, object_id: bytes | None, why: str, way: str) -> None:
+        """It was reported by the first walk."""
+
+    def _name(self, entry: Entry, way: str) -> None:
+        self._add(f"{way}/{entry.path.decode(errors='surrogateescape')}")
+
+    def _add(self, file: str) -> None:
+        if file not in self._seen:
+            self._seen.add(file)
+            self._report.files_concerned += 1
+            if len(self._report.files) < MAX_FILES_NAMED:
+                self._report.files.append(file)
+
+
+async def verify(repositories: Repositories, progress: Progress, *, data: bool = False) -> Report:
+    """Check everything that the refs reach; with `data`, the bytes of all chunks as well.
+
+    Raises StoreUnreachableError; what is wrong with the store is in the report.
+    """
+    return await _Verification(repositories, progress, data=data).run()
+
+
+class _Verification:
+    def __init__(self, repositories: Repositories, progress: Progress, *, data: bool) -> None:
+        self._repositories = repositories
+        self._progress = progress
+        self._data = data
+        self._report = Report()
+        self._marks = _Marks(self._report, progress, rows=data)
+        self._limiter = trio.CapacityLimiter(repositories.limits.publish_threads)
+        self._sizes: dict[bytes, int] = {}
+        """Of the packs that are there."""
+        self._bad_chunks: set[tuple[bytes, bytes]] = set()
+        """(pack, chunk)."""
+
+    async def run(self) -> Report:
+        """All of it."""
+        self._progress.phase("objects")
+        walk = Walk(self._repositories, self._marks)
+        roots = await walk.roots()
+        await walk.from_roots(roots.commits.items())
+        report = self._report
+        report.refs, report.objects = roots.refs, len(walk.reached)
+        report.commits = len(walk.reached.by_kind[ObjectKind.COMMIT])
+        await self._check_packs()
+        if any(damage.what in ("pack", "chunk") for damage in report.damages):
+            self._progress.phase("files")
+            await Walk(self._repositories, _Concerned(report, self._is_bad)).from_roots(roots.commits.items())
+        report.damages.sort()
+        report.files.sort()
+        return report
+
+    def _is_bad(self, chunk: PlacedChunk) -> bool:
+        place = chunk.placement
+        is_there = place.offset + place.stored <= self._sizes.get(place.pack, 0)
+        return not is_there or (place.pack, chunk.id) in self._bad_chunks
+
+    async def _check_packs(self) -> None:
+        self._progress.phase("packs")
+        sizes = {info.key: info.size async for info in self._repositories.store.list(PACKS)}
+        for pack, use in self._marks.packs.items():
+            size = sizes.get(pack_key(pack))
+            if size is None:
+                self._damage("pack", pack, "it is missing")
+                continue
+            self._sizes[pack] = size
+            if size < use.end:
+                self._damage("pack", pack, f"it ends at byte {size:,}, and chunks in it at byte {use.end:,}")
+        self._report.packs, self._report.pack_bytes = len(self._marks.packs), sum(self._sizes.values())
+        if self._data:
+            self._progress.expect(sum(use.end for use in self._marks.packs.values()))
+            await gather(self._check_pack, list(self._sizes), tasks=PACKS_AT_ONCE)
+
+    def _damage(self, what: str, object_id: bytes, why: str) -> None:
+        self._report.damages.append(Damage(what, object_id.hex(), why, ""))
+
+    async def _check_pack(self, pack: bytes) -> None:
+        """Its contents, and the chunks that trees name in it."""
+        use = self._marks.packs.pop(pack)
+        try:
+            if use.end <= self._sizes[pack]:
+                await self._check_contents(pack)
+            for run in _runs(use.by_offset(), self._repositories.limits.range_bytes):
+                await self._check_run(pack, run)
+        except NotFoundError:
+            del self._sizes[pack]
+            self._damage("pack", pack, "it went missing meanwhile")
+
+    async def _check_contents(self, pack: bytes) -> None:
+        """Readers of files do not need them: the chunks may be right all the same."""
+        try:
+            await self._repositories.packs.contents(pack)
+        except CorruptDataError as error:
+            self._damage("pack", pack, error.message)
+
+    async def _check_run(self, pack: bytes, run: Sequence[_Row]) -> None:
+        start = run[0].offset
+        length = max(row.offset + row.stored for row in run) - start
+        body = await self._repositories.packs.read(pack, start, length)
+        bad = await trio.to_thread.run_sync(partial(_wrong, body, start, run), limiter=self._limiter)
+        self._progress.advance(0, length)
+        self._report.chunks += len(run)
+        for row, why in bad:
+            self._bad_chunks.add((pack, row.chunk))
+            self._damage("chunk", row.chunk, f"{why} (pack {pack.hex()} at {row.offset})")
+
+
+def _runs(rows: Sequence[_Row], run_bytes: int) -> Iterator[Sequence[_Row]]:
+    """Rows by offset, those together that one request gets: gaps are what no tree names."""
+    first = 0
+    for at, row in enumerate(rows):
+        before = rows[max(at - 1, first)]
+        is_apart = row.offset > before.offset + before.stored
+        if at > first and (is_apart or row.offset + row.stored - rows[first].offset > run_bytes):
+            yield rows[first:at]
+            first = at
+    if rows:
+        yield rows[first:]
+
+
+def _wrong(body: bytes, start: int, run: Sequence[_Row]) -> list[tuple[_Row, str]]:
+    """In a thread. The chunks that are not what their ids promise, with why."""
+    view = memoryview(body)
+    bad: list[tuple[_Row, str]] = []
+    for row in run:
+        part = view[row.offset - start : row.offset - start + row.stored]
+        try:
+            if len(part) != row.stored:
+                raise CorruptDataError(f"chunk {row.chunk.hex()} is cut off")
+            decode_chunk(row.chunk, part, row.length)
+        except CorruptDataError as error:
+            bad.append((row, error.message))
+    return bad
