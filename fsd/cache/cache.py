@@ -33,8 +33,10 @@ from fsd.cache.folder import CacheFolder, is_in_memory
 from fsd.cache.index import IndexFailedError, PresenceIndex
 from fsd.cache.metadata import METADATA_SHARE, CachedLoader, ObjectFiles
 from fsd.cache.mirrors import Mirrors
+from fsd.cache.pins import Pins
 from fsd.cache.presence import Presence
 from fsd.cache.reading import Located, MirrorReader
+from fsd.cache.stock import Stock
 from fsd.cache.widening import Widening
 from fsd.cache.writing import MirrorWriter
 from fsd.errors import UsageError
@@ -61,6 +63,8 @@ class CacheStatistics:
     mirror_bytes: int
     object_bytes: int
     index_bytes: int
+    pinned_bytes: int
+    """Of the mirrors', what is not to be evicted."""
     served_reads: int
     served_bytes: int
     """Out of mirrors."""
@@ -115,6 +119,7 @@ class Cache:
             on_failure=lambda: self._evictor.wake_if_full(),
             limiter=upkeep,
         )
+        self._pins = Pins(directory / "pins", index.extent_bytes, upkeep)
         self._evictor = Evictor(
             self._mirrors,
             self._presence,
@@ -122,16 +127,25 @@ class Cache:
             low_water=limits.cache_low_water,
             extent_bytes=index.extent_bytes,
             other_bytes=lambda: self._objects.used_bytes + self._flusher.index_bytes,
+            pins=self._pins,
             directory=directory,
             limiter=upkeep,
         )
         self._objects = ObjectFiles(
-            directory / "objects", int(limits.cache_bytes * METADATA_SHARE), work, room=self._evictor
+            directory / "objects",
+            int(limits.cache_bytes * METADATA_SHARE),
+            work,
+            room=self._evictor,
+            is_pinned=self._pins.holds_object,
         )
         self._reader = MirrorReader(
             self._mirrors, self._presence, limits.inline_hash_bytes, work, in_memory=is_in_memory(directory)
         )
         self._writer = MirrorWriter(self._mirrors, self._presence, self._evictor, self._flusher, work)
+        self.stock = Stock(
+            self._mirrors, self._presence, self._reader, self._evictor, self._flusher, self._objects, self._pins
+        )
+        """To have given chunks there, or gone."""
         self._fetcher = Fetcher(source, self._presence, self._writer, limits, nursery)
         self.window_bytes = limits.cache_bytes // WINDOW_SHARE
         """The most that read-ahead should have on its way or unread."""
@@ -187,6 +201,7 @@ class Cache:
 
     def _load(self) -> None:
         try:
+            self._pins.load()
             self._mirrors.load()
             self._objects.load()
         except OSError as error:
@@ -204,7 +219,9 @@ class Cache:
 
     def loader(self, inner: ObjectLoader) -> CachedLoader:
         """A loader of objects that keeps in this cache what `inner` gives."""
-        return CachedLoader(inner, self._objects)
+        loader = CachedLoader(inner, self._objects)
+        self.stock.use_loader(loader)
+        return loader
 
     # --- at once
 
@@ -341,6 +358,7 @@ class Cache:
             mirror_bytes=self._mirrors.allocated_bytes,
             object_bytes=self._objects.used_bytes,
             index_bytes=self._flusher.index_bytes,
+            pinned_bytes=self.stock.pinned_bytes(),
             served_reads=self._reader.served_reads,
             served_bytes=self._reader.served_bytes,
             fetched_requests=fetcher.fetched_requests,

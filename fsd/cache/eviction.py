@@ -7,6 +7,8 @@ Concurrency: `reserve` is called by any task; one task, `run`, evicts. A reserva
 has made room. Whoever holds a write mark must have reserved before: `run` waits for write marks, so the other order
 would be a deadlock.
 
+What is pinned is not evicted, however full the cache is.
+
 Order of an eviction: writers out, records away (index and pending), a new generation, readers out, then the hole. At no
 moment does a record name bytes that are gone; a kill in between costs bytes on disk that nobody knows, found at the
 next start.
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import trio
@@ -24,6 +26,7 @@ import trio
 from fsd.cache.folder import missing_disk_bytes
 from fsd.cache.index import Held, IndexFailedError
 from fsd.cache.mirrors import BLOCK_BYTES, Mirror, Mirrors
+from fsd.cache.pins import Pins
 from fsd.cache.presence import Presence
 from fsd.cache.punch import punch_hole
 from fsd.cache.reports import Reports
@@ -49,11 +52,13 @@ class Evictor:
         low_water: float,
         extent_bytes: int,
         other_bytes: Callable[[], int],
+        pins: Pins,
         directory: Path,
         limiter: trio.CapacityLimiter,
     ) -> None:
         self._mirrors = mirrors
         self._presence = presence
+        self._pins = pins
         self.limit_bytes = limit_bytes
         self._low_bytes = int(limit_bytes * low_water)
         # Between the two marks, eviction runs beside the writing; at the limit, writing waits for it.
@@ -71,6 +76,8 @@ class Evictor:
         self._ended = 0
         """Rounds of eviction."""
         self._lot = trio.lowlevel.ParkingLot()
+        self._punching = trio.Lock()
+        """Held while extents or chunks go, by the task that runs or by `free`: a mirror is punched by one at a time."""
         self._last_freed = 0
         self.evicted_bytes = 0
         self.evicted_chunks = 0
@@ -80,6 +87,11 @@ class Evictor:
     def used_bytes(self) -> int:
         """Everything the cache takes on disk."""
         return self._mirrors.allocated_bytes + self._other_bytes()
+
+    @property
+    def keeps_bytes(self) -> int:
+        """What mirrors may take up for long: eviction leaves so much of them."""
+        return max(0, self._low_bytes - self._other_bytes())
 
     async def reserve(self, size: int) -> bool:
         """Room for `size` more bytes; give it back with `release` once they are counted. False: there is none."""
@@ -166,15 +178,16 @@ class Evictor:
                 if mirror is not None:
                     by_mirror.setdefault(mirror, []).append(extent)
             for mirror, extents in by_mirror.items():
-                freed += await self._evict_extents(mirror, extents)
+                async with self._punching:
+                    # Somebody else may have removed it while this task waited.
+                    if self._mirrors.get(mirror.number) is mirror:
+                        freed += await self._evict_extents(mirror, extents)
         self.evicted_bytes += freed
         return freed
 
     async def _oldest(self, size: int) -> list[tuple[int, int, int]]:
-        """(tick, mirror, extent) of the least recently used extents that make up about `size` bytes.
-
-        What is pinned will have to sort behind all others here, and nowhere else.
-        """
+        """(tick, mirror, extent) of the least recently used extents, none of them pinned, that make up about `size`
+        bytes."""
         mirrors = self._mirrors.all()
         extents = 0
         for mirror in mirrors:
@@ -188,11 +201,49 @@ class Evictor:
             some = (
                 (tick, mirror.number, extent)
                 for mirror in mirrors[first : first + SCAN_MIRRORS]
-                for tick, extent in mirror.recency
+                for tick, extent in self._evictable(mirror)
             )
             oldest = heapq.nsmallest(count, (*oldest, *some))
             await trio.lowlevel.checkpoint()
         return oldest
+
+    def _evictable(self, mirror: Mirror) -> Iterable[tuple[int, int]]:
+        """(tick, extent) of what of a mirror is not pinned."""
+        pinned = self._pins.of_pack(mirror.pack)
+        if not pinned:
+            return mirror.recency
+        return (row for row in mirror.recency if not any(row[1] in extents for extents in pinned))
+
+    async def free(self, mirror: Mirror, rows: Sequence[Held]) -> int:
+        """Let chunks of a mirror go though nobody needs the room; returns the bytes that came free.
+
+        An extent goes as a whole with the last chunk that starts in it. Raises OSError, IndexFailedError.
+        """
+        freed = 0
+        with trio.CancelScope(shield=True):
+            async with self._punching:
+                if self._mirrors.get(mirror.number) is mirror:
+                    freed = await self._free(mirror, rows)
+        return freed
+
+    async def _free(self, mirror: Mirror, rows: Sequence[Held]) -> int:
+        await mirror.begin_punch()
+        try:
+            async with self._presence.dropping():
+                self._presence.take(mirror.number, rows)
+                holes = [(row.offset, row.offset + row.length) for row in rows]
+                size = self._extent_bytes
+                touched = {
+                    n for row in rows for n in range(row.offset // size, (row.offset + row.length - 1) // size + 1)
+                }
+                holes += [
+                    self._take_extent(mirror, extent)
+                    for extent in sorted(touched)
+                    if not self._presence.starting_in(mirror.number, extent * size, (extent + 1) * size)
+                ]
+            return await self._punch_or_remove(mirror, _joined(holes))
+        finally:
+            mirror.end_punch()
 
     async def _evict_extents(self, mirror: Mirror, extents: Iterable[int]) -> int:
         """Free extents of one mirror; returns the bytes that came free."""
@@ -200,19 +251,26 @@ class Evictor:
         try:
             try:
                 async with self._presence.dropping():
-                    holes = [self._take_extent(mirror, extent) for extent in sorted(extents)]
+                    # What was pinned since it was chosen stays.
+                    going = [extent for extent in sorted(extents) if not self._pins.holds(mirror.pack, extent)]
+                    holes = [self._take_extent(mirror, extent) for extent in going]
             except IndexFailedError as error:
                 self._reports.report(logging.ERROR, "index", "evicting without the cache's index: %s", error)
-                return await self._abandon(mirror)
-            mirror.recency_changed = True
-            await mirror.wait_readers()
-            if len(mirror.recency):
-                descriptor = self._mirrors.descriptor(mirror)
-                if await trio.to_thread.run_sync(_punch, descriptor, holes, limiter=self._limiter):
-                    return -self._mirrors.update_allocated(mirror)
-            return await self._remove(mirror)
+                return await self._abandon(mirror, extents)
+            return await self._punch_or_remove(mirror, holes)
         finally:
             mirror.end_punch()
+
+    async def _punch_or_remove(self, mirror: Mirror, holes: list[tuple[int, int]]) -> int:
+        """Free the bytes of what was taken; the whole file where nothing is left in it, or none can be punched."""
+        mirror.recency_changed = True
+        await mirror.wait_readers()
+        is_pinned = bool(self._pins.of_pack(mirror.pack))
+        if len(mirror.recency) or is_pinned:
+            descriptor = self._mirrors.descriptor(mirror)
+            if await trio.to_thread.run_sync(_punch, descriptor, holes, limiter=self._limiter):
+                return -self._mirrors.update_allocated(mirror)
+        return 0 if is_pinned else await self._remove(mirror)
 
     def _take_extent(self, mirror: Mirror, extent: int) -> tuple[int, int]:
         """Drop the records of an extent; returns the bytes that may go."""
@@ -233,8 +291,15 @@ class Evictor:
             self.evicted_chunks += len(held)
         return await self._delete(mirror)
 
-    async def _abandon(self, mirror: Mirror) -> int:
-        """Delete a mirror whose records cannot be removed now (the disk is full to the brim). They are void then."""
+    async def _abandon(self, mirror: Mirror, extents: Iterable[int]) -> int:
+        """Delete a mirror whose records cannot be removed now (the disk is full to the brim). They are void then.
+
+        One with something pinned in it stays; `extents` of it are then not looked at again before they are used.
+        """
+        if self._pins.of_pack(mirror.pack):
+            for extent in extents:
+                mirror.recency.drop(extent)
+            return 0
         self._presence.abandon(mirror.number)
         return await self._delete(mirror)
 
@@ -254,6 +319,17 @@ class Evictor:
         if not self._presence.starting_in(mirror.number, end, block_end):
             end = block_end
         return first, end
+
+
+def _joined(holes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same bytes in as few holes as that takes: a block that two chunks share is freed only with both."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(holes):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def _punch(descriptor: int, holes: list[tuple[int, int]]) -> bool:

@@ -5,6 +5,7 @@ version     of this layout
 mirrors/    fsd.cache.mirrors
 index/      fsd.cache.index
 objects/    fsd.cache.metadata
+pins/       fsd.cache.pins
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from fsd.cache.pins import pinned_packs
 from fsd.errors import ConflictError, UsageError
 
 LAYOUT_VERSION = "1\n"
@@ -95,7 +97,8 @@ class CacheFolder:
             time.sleep(CLOSING_POLL_S)
 
     def _make_room(self) -> None:
-        """Where the disk is too full for the index to be opened, let the mirrors go that were not written for longest.
+        """Where the disk is too full for the index to be opened, let the mirrors go that were not written for longest,
+        and those with something pinned in them last.
 
         Their records are removed when the cache finds them gone.
         """
@@ -103,7 +106,8 @@ class CacheFolder:
         if missing <= 0:
             return
         mirrors = [(path.stat(), path) for path in (self.directory / "mirrors").glob("*/*") if path.is_file()]
-        for stat, path in sorted(mirrors, key=lambda found: found[0].st_mtime):
+        pinned = pinned_packs(self.directory / "pins")
+        for stat, path in sorted(mirrors, key=lambda found: (found[1].name in pinned, found[0].st_mtime)):
             if missing <= 0:
                 break
             path.unlink()

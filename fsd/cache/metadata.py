@@ -15,6 +15,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -48,15 +49,25 @@ class Room(Protocol):
 
 
 class ObjectFiles:
-    """The files, and the account of them. Without `room`, their own limit is the only one."""
+    """The files, and the account of them. Without `room`, their own limit is the only one.
+
+    What `is_pinned` says of a file's name stays, and may be more than the limit.
+    """
 
     def __init__(
-        self, directory: Path, limit_bytes: int, limiter: trio.CapacityLimiter, *, room: Room | None = None
+        self,
+        directory: Path,
+        limit_bytes: int,
+        limiter: trio.CapacityLimiter,
+        *,
+        room: Room | None = None,
+        is_pinned: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._directory = directory
         self._limit_bytes = limit_bytes
         self._limiter = limiter
         self._room = room
+        self._is_pinned = is_pinned
         self._sizes: OrderedDict[str, int] = OrderedDict()
         """Bytes on disk by name, least recently used first."""
         self._reports = Reports(log)
@@ -79,7 +90,7 @@ class ObjectFiles:
                 stat = entry.stat(follow_symlinks=False)
                 found.append((stat.st_mtime, entry.name, stat.st_blocks * 512))
         for _, name, size in sorted(found, reverse=True):
-            if self.used_bytes + size > self._limit_bytes:
+            if self.used_bytes + size > self._limit_bytes and not self._is_pinned(name):
                 _unlink(self._path(name))
                 continue
             self._sizes[name] = size
@@ -88,7 +99,7 @@ class ObjectFiles:
 
     async def read(self, kind: ObjectKind, object_id: bytes) -> bytes | None:
         """The stored bytes, or None."""
-        name = _name(kind, object_id)
+        name = object_name(kind, object_id)
         if name not in self._sizes:
             return None
         self._sizes.move_to_end(name)
@@ -101,7 +112,7 @@ class ObjectFiles:
 
     async def write(self, kind: ObjectKind, object_id: bytes, data: bytes) -> None:
         """Keep the stored bytes. A disk that is full or fails is no error: they are then not kept."""
-        name = _name(kind, object_id)
+        name = object_name(kind, object_id)
         size = -(-(len(data) + ID_BYTES) // BLOCK_BYTES) * BLOCK_BYTES
         if size > self._limit_bytes or name in self._sizes or name in self._writing:
             return
@@ -130,16 +141,31 @@ class ObjectFiles:
 
     async def remove(self, kind: ObjectKind, object_id: bytes) -> None:
         """Forget an object."""
-        await self._remove(_name(kind, object_id))
+        await self._remove(object_name(kind, object_id))
 
     async def _remove(self, name: str) -> None:
         self.used_bytes -= self._sizes.pop(name, 0)
         await trio.to_thread.run_sync(_unlink, self._path(name), limiter=self._limiter)
 
     async def _shrink(self) -> None:
-        while self.used_bytes > self._limit_bytes and self._sizes:
-            self.evicted_objects += 1
-            await self._remove(next(iter(self._sizes)))
+        for _ in range(len(self._sizes)):
+            if self.used_bytes <= self._limit_bytes or not self._sizes:
+                return
+            oldest = next(iter(self._sizes))
+            if self._is_pinned(oldest):
+                self._sizes.move_to_end(oldest)
+            else:
+                self.evicted_objects += 1
+                await self._remove(oldest)
+
+    def has(self, kind: ObjectKind, object_id: bytes) -> bool:
+        """Whether it is on disk, as far as is known without looking."""
+        return object_name(kind, object_id) in self._sizes
+
+    async def sync(self, names: Iterable[str]) -> None:
+        """Make files durable. Raises OSError."""
+        paths = [self._path(name) for name in names if name in self._sizes]
+        await trio.to_thread.run_sync(_sync, paths, limiter=self._limiter)
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name[:2]}/{name}"
@@ -160,13 +186,20 @@ class CachedLoader:
             await self._files.write(kind, object_id, data)
         return data
 
+    async def keep(self, kind: ObjectKind, object_id: bytes) -> bool:
+        """Have the object on disk, whoever has it in memory. False if there is no room. Raises what `inner` raises."""
+        if not self._files.has(kind, object_id):
+            await self.load(kind, object_id)
+        return self._files.has(kind, object_id)
+
     async def forget(self, kind: ObjectKind, object_id: bytes) -> None:
         """See `ObjectLoader.forget`."""
         await self._files.remove(kind, object_id)
         await self._inner.forget(kind, object_id)
 
 
-def _name(kind: ObjectKind, object_id: bytes) -> str:
+def object_name(kind: ObjectKind, object_id: bytes) -> str:
+    """The name of an object's file."""
     return f"{object_id.hex()}.{kind.name.lower()}"
 
 
@@ -202,3 +235,12 @@ def _write(path: str, data: bytes) -> None:
 def _unlink(path: str) -> None:
     with suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def _sync(paths: Iterable[str]) -> None:
+    for path in {*paths, *map(os.path.dirname, paths)}:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

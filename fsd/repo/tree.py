@@ -20,7 +20,6 @@ from fsd.errors import CorruptDataError
 from fsd.format.index import Index, IndexChild, Totals
 from fsd.format.model import directory_key, entry_key
 from fsd.format.page import Page
-from fsd.repo.objects import Objects
 from fsd.tasks import gather
 
 
@@ -126,10 +125,26 @@ class PageRef(NamedTuple):
     """The ordinal of its first entry."""
 
 
+class TreeObjects(Protocol):
+    """What a tree needs of `fsd.repo.objects.Objects`."""
+
+    def page_nowait(self, page: bytes) -> Page | None:
+        """The page, if it is in memory."""
+
+    def index_nowait(self, index: bytes) -> Index | None:
+        """The index, if it is in memory."""
+
+    async def page(self, page: bytes) -> Page:
+        """A page."""
+
+    async def index(self, index: bytes) -> Index:
+        """An index that is not a root."""
+
+
 class Tree:
     """A stored tree. Holds its root; pages and deeper indexes come from `objects`."""
 
-    def __init__(self, tree_id: bytes, root: Index, objects: Objects, read_ahead_pages: int) -> None:
+    def __init__(self, tree_id: bytes, root: Index, objects: TreeObjects, read_ahead_pages: int) -> None:
         """`root` is what a commit holds, `read_ahead_pages` the most that a listing loads at once."""
         self._id = tree_id
         self._root = root
