@@ -74,6 +74,15 @@ class Invocation:
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 
+def run_command(context: click.Context, name: str, **arguments: object) -> None:
+    """Run the command `name` of `fsd` within another one, which so needs not import its module."""
+    group = context.find_root().command
+    assert isinstance(group, click.Group)
+    command = group.get_command(context, name)
+    assert command is not None
+    context.invoke(command, **arguments)
+
+
 def global_options() -> list[click.Option]:
     """`--store`, `--config` and `--debug`: understood before and after the name of a command."""
     return [

@@ -20,9 +20,11 @@ from fsd.daemon import mounts
 from fsd.daemon.settings import MountSettings
 from fsd.daemon.start import start
 from fsd.errors import NotFoundError, UsageError
-from fsd_cli.context import Invocation, pass_invocation
+from fsd.pins.worktree import find_top
+from fsd_cli.context import Invocation, pass_invocation, run_command
 from fsd_cli.output import json_option, print_json, print_table, say
 from fsd_cli.text import Column, duration, json_time, shown
+from fsd_cli.worktrees import pinned_work_tree_at
 
 NOT_ANSWERING = "not answering"
 
@@ -93,9 +95,19 @@ def umount(invocation: Invocation, mountpoint: Path, lazy: bool) -> None:
 
 @click.command()
 @click.argument("path", type=Path, required=False)
+@click.option("--mounts", "only_mounts", is_flag=True, help="Show mounts also where there are pins.")
+@click.option("--check", is_flag=True, help="Say which pins of a Git work tree will not do, and fail if any will not.")
 @json_option
-def status(path: Path | None, as_json: bool) -> None:
-    """Show mounts and their caches: all of them, or the one that PATH is in."""
+@click.pass_context
+def status(context: click.Context, path: Path | None, only_mounts: bool, check: bool, as_json: bool) -> None:
+    """Show mounts and their caches: all of them, or the one that PATH is in.
+
+    In a Git work tree with pins, or if PATH is in one, show its pins: which commit, its tags, how far their branch has
+    moved on, and whether they lead to something on this machine.
+    """
+    if check or (not only_mounts and _has_pins(path)):
+        run_command(context, "pins_status", path=path or Path(), check=check, as_json=as_json)
+        return
     found = [mount for mount in mounts.list_mounts() if mount.type == mounts.FILESYSTEM_TYPE]
     if path is not None:
         around = mounts.mount_of(path)
@@ -118,6 +130,13 @@ def status(path: Path | None, as_json: bool) -> None:
         print_table(columns, [_row(mount, answer) for mount, answer in rows])
     else:
         say("no mounts")
+
+
+def _has_pins(path: Path | None) -> bool:
+    """Whether the pins are meant: of the work tree that we are in, or of the one that is named."""
+    if path is None:
+        return pinned_work_tree_at(Path()) is not None
+    return mounts.mount_of(path) is None and find_top(path) is not None
 
 
 def _ask(mount: mounts.Mount) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ LAYERS = (
     "cache",
     "maintenance",
     "publish",
+    "pins",
     "vfs",
     "runs",
     "fuse",
