@@ -13,13 +13,21 @@ import trio
 from click.shell_completion import CompletionItem
 
 from fsd.errors import FsdError
+from fsd.format.model import Kind
 from fsd.repo.repository import Repositories
+from fsd.repo.revisions import resolve
+from fsd.repo.subsets import open_tree
 from fsd.stores.open import local_path
 from fsd_cli.context import Invocation
 from fsd_cli.opening import opened
+from fsd_cli.paths import DEFAULT_BRANCH, parse_path
+from fsd_cli.text import text_of
 
 PATIENCE_S = 1.0
 """How long a TAB may take."""
+
+_MAX_OFFERED = 2000
+"""Of a directory's names, so many are looked at."""
 
 
 def complete_repository(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -35,6 +43,28 @@ def complete_revision(context: click.Context, _parameter: click.Parameter, incom
         return list(await repositories.refs.list(repository))
 
     return _items(context, incomplete, names)
+
+
+def complete_path(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Paths in the branch that a command commits to, a directory at a time."""
+    repository = str(context.params.get("repository") or "")
+    branch = str(context.params.get("branch") or DEFAULT_BRANCH)
+    directory, slash, _ = incomplete.rpartition("/")
+
+    async def paths(repositories: Repositories) -> list[str]:
+        tree = await open_tree(repositories, await resolve(repositories, repository, branch))
+        found: list[str] = []
+        async for listed in tree.list(parse_path(directory)):
+            for position in listed.positions:
+                name = text_of(listed.page.name(position))
+                end = "/" if listed.page.kind(position) == Kind.DIRECTORY else ""
+                if name.isprintable():  # what is not is also not to be typed
+                    found.append(f"{directory}{slash}{name}{end}")
+            if len(found) >= _MAX_OFFERED:
+                break
+        return found
+
+    return _items(context, incomplete, paths)
 
 
 def complete_place(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

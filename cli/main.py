@@ -35,6 +35,9 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     "Publish": {
         "init": Listed("store", "Make a store."),
         "commit": Listed("publish", "Publish a folder as a new commit."),
+        "add": Listed("changing", "Commit one more file or folder."),
+        "rm": Listed("changing", "Commit the tree without some of its files and folders."),
+        "mv": Listed("changing", "Commit the tree with a file or folder at another path."),
         "tag": Listed("refs", "Name a revision for good; list or delete tags."),
         "branch": Listed("refs", "List, make, move or delete branches."),
         "subset": Listed("subset", "Name a part of a revision."),
@@ -47,7 +50,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     "Mount": {
         "mount": Listed("mount", "Mount a store: every version becomes a directory."),
         "umount": Listed("mount", "Take a mount down."),
-        "status": Listed("mount", "Show mounts and their caches, or the pins of a Git work tree."),
+        "status": Listed("mount", "Show mounts and their caches."),
     },
     "Care": {
         "verify": Listed("verify", "Check that everything in the store is there and right."),
@@ -55,16 +58,8 @@ COMMANDS: dict[str, dict[str, Listed]] = {
 }
 
 
-    "Pin": {
-        "pin": Listed("pin", "Pin a version of the data beside the code that uses it."),
-        "unpin": Listed("pin", "Replace a pin by real files."),
-        "up": Listed("up", "Mount what the pins of a Git work tree need."),
-    },
 def _find(name: str) -> Listed | None:
     return next((commands[name] for commands in COMMANDS.values() if name in commands), None)
-HELPERS = {"pins_status": Listed("pins", "Show or check pins.")}
-"""What other commands run, so that they themselves need not import it. Not listed."""
-
 
 
 class LazyGroup(click.Group):

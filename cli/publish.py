@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import pwd
-import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,23 @@ import click
 import trio
 
 from fsd.config import format_size
-from fsd.limits import MIB
 from fsd.memory import keep_freed
 from fsd.publish.landing import Request
 from fsd.publish.publisher import Published, publish
 from fsd.repo.refs import short
+from fsd_cli.committing import KEPT_MEMORY_BYTES, Said, ShownProgress, commit_options, state_folder
 from fsd_cli.completion import complete_repository
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import create_own_store, opened
 from fsd_cli.output import json_option, note, print_json, say
-from fsd_cli.paths import DEFAULT_BRANCH
 from fsd_cli.progress import ProgressBar
 from fsd_cli.text import count, duration
-
-_KEPT_MEMORY_BYTES = 128 * MIB
-"""About what buffers are in use at once while a large file is read."""
 
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("repository", metavar="REPO", shell_complete=complete_repository)
-@click.option("-b", "--branch", metavar="BRANCH", default=DEFAULT_BRANCH, show_default=True, help="Commit to BRANCH.")
-@click.option("-m", "--message", metavar="MSG", multiple=True, help="What it is; given again, a further paragraph.")
-@click.option("--tag", metavar="T", help="Tag the commit.")
-@click.option("--author", metavar="NAME", envvar="FSD_AUTHOR", help="Default: $FSD_AUTHOR, or you at this machine.")
+@commit_options
 @click.option("--allow-empty", is_flag=True, help="Make a commit although nothing has changed.")
 @json_option
 @pass_invocation
@@ -43,10 +35,7 @@ def commit(
     invocation: Invocation,
     directory: Path,
     repository: str,
-    branch: str,
-    message: tuple[str, ...],
-    tag: str | None,
-    author: str | None,
+    said: Said,
     allow_empty: bool,
     as_json: bool,
 ) -> None:
@@ -55,15 +44,8 @@ def commit(
     DIR is read, never changed. The repository and the branch are made if they are new; so is a store of your own, where
     no other is named.
     """
-    request = Request(
-        repository=repository,
-        branch=branch,
-        message="\n\n".join(message),
-        author=_this_user() if author is None else author,
-        tag=tag,
-        allow_empty=allow_empty,
-    )
-    state = invocation.folder("XDG_STATE_HOME", ".local/state") / "fsd"
+    request = replace(said.request(repository), allow_empty=allow_empty)
+    state = state_folder(invocation)
 
     async def main() -> tuple[Published, float]:
         started = trio.current_time()
@@ -71,50 +53,17 @@ def commit(
         if made is not None:
             note(f"made a store of your own at {made}")
         async with opened(invocation) as repositories, ProgressBar("look").ticking() as bar:
-            published = await publish(repositories, os.fsencode(directory), request, state=state, progress=_Shown(bar))
+            published = await publish(
+                repositories, os.fsencode(directory), request, state=state, progress=ShownProgress(bar)
+            )
         return published, trio.current_time() - started
 
-    keep_freed(_KEPT_MEMORY_BYTES)
+    keep_freed(KEPT_MEMORY_BYTES)
     published, seconds = trio.run(main)
     if as_json:
         print_json(_as_json(request, published, seconds))
     else:
         _print(request, directory, published, seconds)
-
-
-class _Shown:
-    """A publisher's progress, as a bar."""
-
-    def __init__(self, bar: ProgressBar) -> None:
-        self._bar = bar
-
-    @property
-    def wants_total(self) -> bool:
-        """Counting takes time: only where somebody looks."""
-        return self._bar.enabled
-
-    def phase(self, name: str) -> None:
-        self._bar.relabel(name)
-
-    def expect(self, entries: int, size_bytes: int) -> None:
-        self._bar.expect(size_bytes, items=entries)
-
-    def unchanged(self, entries: int, size_bytes: int) -> None:
-        self._bar.advance(size_bytes, items=entries)
-
-    def read(self, files: int, size_bytes: int) -> None:
-        self._bar.advance(size_bytes, items=files)
-
-    def stored(self, stored_bytes: int) -> None:
-        """Not shown: what is stored is behind what is read, by no more than a queue."""
-
-
-def _this_user() -> str:
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container often runs as a user that nobody entered
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"
 
 
 def _print(request: Request, directory: Path, published: Published, seconds: float) -> None:

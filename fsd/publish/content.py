@@ -26,6 +26,9 @@ from fsd.repo.builder import Built, Change, build_tree
 from fsd.repo.repository import Repositories
 from fsd.repo.tree import Tree
 
+Changes = AsyncGenerator[Sequence[Change]]
+"""Batches of changes, in tree order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Content:
@@ -54,8 +57,9 @@ async def store_content(
     begin_phase: Callable[[str], None],
     progress: Progress,
     before_reading: Callable[[], Awaitable[None]],
+    arrange: Callable[[Changes], Changes] | None = None,
 ) -> Content:
-    """Apply a folder's changes to `base`. Closes `batches`."""
+    """Apply a folder's changes to `base`. Closes `batches`. `arrange` puts them elsewhere in the tree."""
     store, limits = repositories.store, repositories.limits
     order = Order()
     writer = DeferredWriter(store, order)
@@ -67,7 +71,8 @@ async def store_content(
                 packer = Packer(store, limits, known, order, writer, progress, uploading)
                 placer = Placer(store, known, packer, writer, limits)
                 uploading.start_soon(pipeline.run, batches)
-                built = await build_tree(writer, _changes(pipeline, placer), base=base)
+                changes = _changes(pipeline, placer)
+                built = await build_tree(writer, changes if arrange is None else arrange(changes), base=base)
                 begin_phase("store")
                 await packer.finish()
             await writer.drain()
@@ -87,7 +92,7 @@ async def store_content(
     )
 
 
-async def _changes(pipeline: Pipeline, placer: Placer) -> AsyncGenerator[Sequence[Change]]:
+async def _changes(pipeline: Pipeline, placer: Placer) -> Changes:
     async with aclosing(pipeline.results()) as results:
         async for reads in results:
             changes = await placer.place(reads)

@@ -119,3 +119,18 @@ async def follow_up(repositories: Repositories, request: Request, commit: bytes)
     except FsdError as error:
         error.message = f"commit {short(commit)} is made, but not all that was to follow: {error.message}"
         raise
+
+
+async def land_edit(repositories: Repositories, request: Request, built: Built, parent: bytes) -> Landed:
+    """Commit a tree that was made by changing the tree of `parent`, which the branch named when that began.
+
+    Raises ConflictError if it names another commit by now.
+    """
+    tree = await repositories.tree(parent)
+    is_new = request.allow_empty or built.id != tree.id
+    commit = parent
+    if is_new:
+        commit = await write_commit(repositories, request, built, (parent,))
+        await land(repositories, request, commit, parent)
+    subsets = await follow_up(repositories, request, commit)
+    return Landed(commit, is_new, parent, built.id, built.totals, subsets)

@@ -194,6 +194,9 @@ def test_completion_of_names(published: Path, monkeypatch: pytest.MonkeyPatch) -
     assert complete("fsd", "ls", "birds/v") == ["birds/v1", "birds/v2"]
     assert complete("fsd", "tag", "m") == ["model"]
     assert complete("fsd", "tag", "birds", "d") == ["dev"]
+    assert complete("fsd", "rm", "birds", "l") == ["labels.csv", "large.bin", "latest"]
+    assert complete("fsd", "mv", "birds", "images/w") == ["images/wren/"]
+    assert complete("fsd", "rm", "-b", "dev", "birds", "images/wren/1") == ["images/wren/1.jpg"]
 
 
 @pytest.mark.parametrize("store", ["/nowhere", "gs://bucket/prefix", "ftp://x", "/etc"])
