@@ -59,8 +59,11 @@ COMMANDS: dict[str, dict[str, Listed]] = {
 
 
 def _find(name: str) -> Listed | None:
-    return next((commands[name] for commands in COMMANDS.values() if name in commands), None)
+    return next((commands[name] for commands in (*COMMANDS.values(), HELPERS) if name in commands), None)
 
+
+HELPERS = {"pins_status": Listed("pins", "Show or check pins.")}
+"""What other commands run, so that they themselves need not import it. Not listed."""
 
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is asked for."""
