@@ -50,20 +50,25 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     "Mount": {
         "mount": Listed("mount", "Mount a store: every version becomes a directory."),
         "umount": Listed("mount", "Take a mount down."),
-        "status": Listed("mount", "Show mounts and their caches."),
+        "status": Listed("mount", "Show mounts and their caches, or the pins of a Git work tree."),
     },
     "Care": {
         "verify": Listed("verify", "Check that everything in the store is there and right."),
     },
+    "Pin": {
+        "pin": Listed("pin", "Pin a version of the data beside the code that uses it."),
+        "unpin": Listed("pin", "Replace a pin by real files."),
+        "up": Listed("up", "Mount what the pins of a Git work tree need."),
+    },
 }
+
+HELPERS = {"pins_status": Listed("pins", "Show or check pins.")}
+"""What other commands run, so that they themselves need not import it. Not listed."""
 
 
 def _find(name: str) -> Listed | None:
     return next((commands[name] for commands in (*COMMANDS.values(), HELPERS) if name in commands), None)
 
-
-HELPERS = {"pins_status": Listed("pins", "Show or check pins.")}
-"""What other commands run, so that they themselves need not import it. Not listed."""
 
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is asked for."""
