@@ -108,7 +108,7 @@ async def test_access_denied(server: GcsServer, store: GcsStore) -> None:
     with pytest.raises(StorePermissionError, match=r"access is denied|not everybody may"):
         await RetryingStore(store, LIMITS).put_if_absent("new", b"x")
     with pytest.raises(StorePermissionError, match=r"storage\.objects\.create"):
-        await upload(store, "new", content(10 * MIB))
+        await upload(store, "new", content(20 * MIB))
     assert asked(server) == ["insert", "resumable.start"]
     assert (await store.get("key")).data == b"x"
 

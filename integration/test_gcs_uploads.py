@@ -33,7 +33,7 @@ async def test_a_large_upload(server: GcsServer, store: GcsStore) -> None:
     data = content(60 * MIB + 12_345)
     version = await upload(store, "key", data)
     operations = asked(server)
-    assert operations == ["resumable.start", *["resumable.part"] * 4]
+    assert operations == ["resumable.start", *["resumable.part"] * 3]
     fetched = await store.get("key")
     assert (fetched.data, fetched.version) == (data, version)
 
@@ -73,7 +73,7 @@ UPLOAD_FAULTS = {
 @pytest.mark.parametrize("fault", UPLOAD_FAULTS)
 @pytest.mark.parametrize("after", [0, 1, 2])
 async def test_uploads_are_taken_up(server: GcsServer, store: GcsStore, fault: str, after: int) -> None:
-    data = content(30 * MIB + 1)
+    data = content(56 * MIB + 1)
     action, operation, times = UPLOAD_FAULTS[fault]
     if operation == "resumable.part":
         server.faults.add(action, operations=[operation], times=times, after=after)
@@ -87,7 +87,7 @@ async def test_uploads_are_taken_up(server: GcsServer, store: GcsStore, fault: s
 
 
 async def test_the_answer_to_the_last_part_may_get_lost(server: GcsServer, store: GcsStore) -> None:
-    data = content(10 * MIB)
+    data = content(20 * MIB)
     server.faults.add(Reset(), operations=["resumable.part"], times=1, after=1)
     version = await upload(store, "key", data)
     assert asked(server)[-1] == "resumable.status"
@@ -96,7 +96,7 @@ async def test_the_answer_to_the_last_part_may_get_lost(server: GcsServer, store
 
 async def test_progress_is_no_failure(server: GcsServer, store: GcsStore) -> None:
     server.faults.add(Cut(MIB), operations=["resumable.part"], times=12)
-    data = content(15 * MIB)
+    data = content(20 * MIB)
     await upload(store, "key", data)
     assert (await store.get("key")).data == data
 
@@ -104,7 +104,7 @@ async def test_progress_is_no_failure(server: GcsServer, store: GcsStore) -> Non
 async def test_an_upload_gives_up(server: GcsServer, store: GcsStore) -> None:
     server.faults.add(Status(503), operations=["resumable.part"])
     with pytest.raises(StoreUnreachableError, match="503"):
-        await upload(store, "key", content(10 * MIB))
+        await upload(store, "key", content(20 * MIB))
     server.counters.wait_idle()
     assert server.counters.requests["resumable.part"] == LIMITS.store_attempts
     assert server.counters.requests["resumable.cancel"] == 1
@@ -113,7 +113,7 @@ async def test_an_upload_gives_up(server: GcsServer, store: GcsStore) -> None:
 
 async def test_a_session_that_is_forgotten_is_an_error(server: GcsServer, store: GcsStore) -> None:
     async with store.upload("key") as upload:
-        await upload.write(content(10 * MIB))
+        await upload.write(content(20 * MIB))
         server.sessions.drop_unfinished()
         with pytest.raises(StoreUnreachableError, match="forgotten"):
             await upload.finish()
@@ -125,26 +125,42 @@ async def test_a_session_that_is_forgotten_is_an_error(server: GcsServer, store:
 
 async def test_large_uploads_meet_what_came_first(store: GcsStore) -> None:
     async with store.upload("key") as upload_:
-        await upload_.write(content(10 * MIB))
+        await upload_.write(content(20 * MIB))
         await store.put_if_absent("key", b"first")
         with pytest.raises(ObjectExistsError):
             await upload_.finish()
-    with pytest.raises(ObjectExistsError):
-        await upload(store, "key", content(10 * MIB))
+    for size in (1, 20 * MIB):
+        with pytest.raises(ObjectExistsError):
+            await upload(store, "key", content(size))
     assert (await store.get("key")).data == b"first"
 
 
+@pytest.mark.parametrize("size", [1000, 10 * MIB])
 @pytest.mark.parametrize("action", [Reset(), Cut(), Status(503)], ids=repr)
-async def test_small_uploads_are_tried_again(server: GcsServer, store: GcsStore, action: Reset) -> None:
-    server.faults.add(action, operations=["insert"], times=2)
-    await upload(store, "key", b"x" * 1000)
-    assert (await store.get("key")).data == b"x" * 1000
+async def test_small_uploads_are_tried_again(server: GcsServer, store: GcsStore, action: Reset, size: int) -> None:
+    data = content(size)
+    server.faults.add(action, operations=["insert"], times=1)
+    server.faults.add(action, operations=["resumable.start"], times=1)
+    version = await upload(store, "key", data)
+    fetched = await store.get("key")
+    assert (fetched.data, fetched.version) == (data, version)
+
+
+async def test_small_uploads_become_large_ones_on_a_slow_link(server: GcsServer, open_store: OpenStore) -> None:
+    """What takes longer than a request may."""
+    store = open_store(replace(LIMITS, store_timeout_s=0.4, store_attempts=20))
+    data = content(6 * MIB)
+    server.link.bytes_per_s = 8 * MIB
+    await upload(store, "key", data)
+    server.link.bytes_per_s = None
+    assert (await store.get("key")).data == data
+    assert asked(server).count("resumable.part") > 1
 
 
 async def test_what_is_damaged_on_its_way_is_removed(store: GcsStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("integration.gcs_server.uploads.Session.crc32c", "AAAAAA==")
     with pytest.raises(StoreUnreachableError, match="damaged"):
-        await upload(store, "key", content(10 * MIB))
+        await upload(store, "key", content(20 * MIB))
     with pytest.raises(ObjectNotFoundError):
         await store.get("key")
 

@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple, TypeVar
 import trio
 
 from fsd.ids import Buffer
-from fsd.stores.base import Fetched, ObjectInfo, Store, Upload, Version
+from fsd.stores.base import Bookmark, Fetched, ObjectInfo, Store, Upload, Version
 from fsd.stores.listing import Listing
 
 _T = TypeVar("_T")
@@ -216,10 +216,10 @@ class FaultyStore:
         return _lose(await self.inner.compare_and_swap(key, data, expected), fault)
 
     @asynccontextmanager
-    async def upload(self, key: str) -> AsyncIterator[Upload]:
+    async def upload(self, key: str, *, bookmark: Bookmark | None = None) -> AsyncIterator[Upload]:
         """Met as `upload`, and then as `upload.write` and `upload.finish`."""
         fault = await self._before(Call("upload", key))
-        async with self.inner.upload(key) as upload:
+        async with self.inner.upload(key, bookmark=bookmark) as upload:
             yield _FaultyUpload(self, key, upload)
         _lose(None, fault)
 

@@ -116,6 +116,17 @@ class Upload(Protocol):
         """Make the object durable and visible. Raises ObjectExistsError if the key was taken meanwhile."""
 
 
+class Bookmark(Protocol):
+    """Where a store writes down how an upload can be taken up by a later process. It is only for the eyes of who
+    uploads: with what is written there, anybody may. Calls are quick; losing what was written costs an upload anew."""
+
+    def read(self) -> str:
+        """What was written last; "" if nothing was."""
+
+    def write(self, text: str) -> None:
+        """Keep `text` instead; "" if there is nothing to be taken up."""
+
+
 class Store(Protocol):
     """See the module's docstring for what all of these promise."""
 
@@ -141,8 +152,13 @@ class Store(Protocol):
     async def compare_and_swap(self, key: str, data: Buffer, expected: Version | None) -> Version:
         """Replace the object if it still has version `expected`; None creates it. Raises VersionMismatchError."""
 
-    def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
-        """Stream a new object, in bounded memory."""
+    def upload(self, key: str, *, bookmark: Bookmark | None = None) -> AbstractAsyncContextManager[Upload]:
+        """Stream a new object, in bounded memory.
+
+        With a `bookmark`, a store that can keeps what had arrived of an upload that was not finished. A later one of
+        the same key and the same bytes, with that bookmark, sends only the rest (and raises StoreUnreachableError if
+        the bytes turn out to be others). Stores that cannot leave the bookmark as it is.
+        """
 
     def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Objects whose key starts with the string `prefix` (not only at a `/`), in key order (by bytes).

@@ -22,6 +22,7 @@ from fsd.errors import StoreUnreachableError, UsageError
 from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.stores.base import (
+    Bookmark,
     Fetched,
     ObjectExistsError,
     ObjectInfo,
@@ -138,10 +139,10 @@ class GcsStore:
         return version
 
     @asynccontextmanager
-    async def upload(self, key: str) -> AsyncIterator[Upload]:
+    async def upload(self, key: str, *, bookmark: Bookmark | None = None) -> AsyncIterator[Upload]:
         """Stream a new object."""
         check_key(key)
-        upload = GcsUpload(self, key, self._shares)
+        upload = GcsUpload(self, key, self._shares, bookmark)
         try:
             yield upload
         finally:

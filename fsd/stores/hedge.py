@@ -24,7 +24,7 @@ import trio
 from fsd.errors import FsdError, StorePermissionError, StoreUnreachableError
 from fsd.ids import Buffer
 from fsd.limits import Limits
-from fsd.stores.base import Fetched, ObjectInfo, Store, Upload, Version
+from fsd.stores.base import Bookmark, Fetched, ObjectInfo, Store, Upload, Version
 
 SAMPLES = 64
 """Last durations that are kept of each class of size."""
@@ -106,9 +106,9 @@ class HedgingStore:
         """Replace the object if it is still the one expected."""
         return await self._inner.compare_and_swap(key, data, expected)
 
-    def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
+    def upload(self, key: str, *, bookmark: Bookmark | None = None) -> AbstractAsyncContextManager[Upload]:
         """Stream a new object."""
-        return self._inner.upload(key)
+        return self._inner.upload(key, bookmark=bookmark)
 
     def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Objects whose key starts with `prefix`."""

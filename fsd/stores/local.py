@@ -26,6 +26,7 @@ from fsd.errors import StorePermissionError, StoreUnreachableError, UsageError
 from fsd.ids import Buffer
 from fsd.limits import MIB, Limits
 from fsd.stores.base import (
+    Bookmark,
     Fetched,
     ObjectExistsError,
     ObjectInfo,
@@ -126,7 +127,7 @@ class LocalStore:
         return version
 
     @asynccontextmanager
-    async def upload(self, key: str) -> AsyncIterator[Upload]:
+    async def upload(self, key: str, *, bookmark: Bookmark | None = None) -> AsyncIterator[Upload]:  # noqa: ARG002
         """Stream a new object."""
         check_key(key)
         upload = _LocalUpload(self, key, NewFile(self._folder))

@@ -16,6 +16,7 @@ import trio
 from fsd.clock import Clock, now_us
 from fsd.ids import Buffer
 from fsd.stores.base import (
+    Bookmark,
     Fetched,
     ObjectExistsError,
     ObjectInfo,
@@ -91,7 +92,7 @@ class MemoryStore:
         return self._write_nowait(key, bytes(data))
 
     @asynccontextmanager
-    async def upload(self, key: str) -> AsyncIterator[Upload]:
+    async def upload(self, key: str, *, bookmark: Bookmark | None = None) -> AsyncIterator[Upload]:  # noqa: ARG002
         """Stream a new object; here its parts wait in memory."""
         check_key(key)
         await trio.lowlevel.checkpoint()

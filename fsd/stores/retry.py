@@ -26,6 +26,7 @@ from fsd.errors import StorePermissionError, StoreUnreachableError
 from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.stores.base import (
+    Bookmark,
     Fetched,
     ObjectExistsError,
     ObjectInfo,
@@ -104,9 +105,9 @@ class RetryingStore:
         """Replace the object if it is still the one expected."""
         return await self._written(key, data, partial(self.inner.compare_and_swap, key, data, expected))
 
-    def upload(self, key: str) -> AbstractAsyncContextManager[Upload]:
+    def upload(self, key: str, *, bookmark: Bookmark | None = None) -> AbstractAsyncContextManager[Upload]:
         """Stream a new object."""
-        return self.inner.upload(key)
+        return self.inner.upload(key, bookmark=bookmark)
 
     def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """A listing that breaks off goes on behind the last object that was shown."""

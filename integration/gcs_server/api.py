@@ -270,11 +270,14 @@ class Api:
 
     async def _receive(self, request: Request, session: Session, start: int) -> None:
         """Keeps what arrives, also of a body that breaks off."""
-        known = session.skip(start)
+        session.skip(start)
+        position = start
         try:
             async for piece in request.pieces():
-                session.append(piece[known:])
-                known = max(0, known - len(piece))
+                # A request that its sender gave up may still be on its way, beside the one that took its place.
+                if position <= session.received:
+                    session.append(piece[session.received - position :])
+                position += len(piece)
         except DisconnectedError:
             session.trim()
             raise
