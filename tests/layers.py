@@ -37,15 +37,17 @@ BANNED = {
 
 OWNERS = {
     "blake3": ("fsd.",),
+    "botocore": ("fsd.stores.obstore_clients",),
     "click": ("fsd_cli",),
     "google": ("fsd.stores.gcs",),
     "google_crc32c": ("fsd.stores.gcs",),
+    "obstore": ("fsd.stores.obstore",),
     "pyfastcdc": ("fsd.format",),
     "pyfuse3": ("fsd.fuse",),
     "requests": ("fsd.stores.gcs",),
     "rocksdict": ("fsd.cache",),
     "trio": ("fsd",),
-    "urllib3": ("fsd.stores.gcs",),
+    "urllib3": ("fsd.stores.gcs", "fsd.stores.obstore"),
     "zstandard": ("fsd.format",),
 }
 """The dependencies, and who may import each: modules whose name starts so."""

@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
 from fsd.errors import NotFoundError, StorePermissionError, StoreUnreachableError, UsageError, near_misses
@@ -55,8 +56,21 @@ def open_store(url: str, limits: Limits) -> Store:
         # Of two letters, any other two are a near miss.
         guess = near_misses(scheme, schemes) if len(scheme) > 2 else ""
         raise UsageError(f"no stores of the kind {scheme}:// in this version; it has {known}", hint=guess)
-    store: Store = importlib.import_module(_REMOTE[scheme]).open_url(url, limits)
+    store: Store = _load(scheme).open_url(url, limits)
     return store
+
+
+def _load(scheme: str) -> ModuleType:
+    """The module that opens such stores. Raises UsageError where its library is not installed."""
+    try:
+        return importlib.import_module(_REMOTE[scheme])
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(str(error.name).split(".")[0])
+        if extra is None:
+            raise
+        raise UsageError(
+            f"stores of the kind {scheme}:// need a library that is not installed", hint=f"pip install 'fsd[{extra}]'"
+        ) from None
 
 
 def _open_local(url: str, limits: Limits) -> Store:
@@ -77,7 +91,14 @@ def _open_local(url: str, limits: Limits) -> Store:
 
 
 _REMOTE = {
+    "az": "fsd.stores.obstore_open",
     "gs": "fsd.stores.gcs",
+    "http": "fsd.stores.obstore_open",
+    "https": "fsd.stores.obstore_open",
+    "s3": "fsd.stores.obstore_open",
 }
 """The module for each scheme, which has `open_url(url, limits)`. Loaded when such a store is opened: a vendor's library
 takes longer to load than all of fsd. A new kind of store is a line here."""
+
+_EXTRAS = {"botocore": "obstore", "obstore": "obstore"}
+"""The extra that brings a library which not every installation has."""

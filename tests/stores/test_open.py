@@ -55,8 +55,8 @@ def test_folders_open(tmp_path: Path) -> None:
     ("url", "message"),
     [
         ("", "empty"),
-        ("s3://bucket/prefix", r"no stores of the kind s3:// in this version; it has file://, gs://"),
-        ("gs3://bucket/prefix", "did you mean 'gs'"),
+        ("ftp://host/store", r"no stores of the kind ftp:// in this version; it has az://, file://, gs://, http://"),
+        ("gs3://bucket/prefix", "did you mean 's3' or 'gs'"),
         ("flie:///data", "did you mean 'file'"),
         ("gs://", "names no bucket"),
         ("file://host/data", "names no folder of this machine"),
@@ -95,3 +95,12 @@ assert open_store("gs://bucket/prefix/", DEFAULT_LIMITS).url == "gs://bucket/pre
 assert "google.cloud" in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/prefix", "az://container", "http://host/store", "https://host/store"])
+def test_the_extra_is_named_where_it_is_missing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("fsd.stores.obstore")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(UsageError, match=r"pip install 'fsd\[obstore\]'"):
+        open_store(url, DEFAULT_LIMITS)

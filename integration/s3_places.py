@@ -1,0 +1,124 @@
+"""Places for the stores' contract in a bucket of moto's server, asked by the real obstore."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from fsd.limits import Limits
+from fsd.stores.base import Store
+from fsd.stores.obstore import ObstoreStore
+from fsd.stores.obstore_clients import s3_clients
+from fsd.stores.obstore_clouds import S3
+from tests.contract.places import MakePlace, Place
+
+LIMITS = Limits(store_timeout_s=20.0, store_connections=16, store_attempts=4, retry_min_s=0.001, retry_max_s=0.01)
+
+SECRET = "a-secret-that-nobody-may-see"
+
+
+class _Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+    """Connections are kept."""
+
+    def log(self, *_: object) -> None:
+        """Say nothing of each request."""
+
+
+class MotoServer:
+    """moto's S3 on a port of this machine. One request at a time: moto looks at a condition and then writes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.requests: list[tuple[str, str]] = []
+        """Method and path of each."""
+
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        with self._lock:
+            self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+            return list(self._app(environ, start_response))
+
+    def __enter__(self) -> MotoServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def create_bucket(self, name: str) -> None:
+        """A new one. (moto minds no signatures.)"""
+        request = urllib.request.Request(f"{self.url}/{name}", method="PUT", headers={"Host": "s3.amazonaws.com"})
+        with urllib.request.urlopen(request):
+            pass
+
+
+@contextmanager
+def s3_environment(url: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Clients find the server and credentials, and nothing of the machine that this runs on."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SKIP_SIGNATURE"):
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        patch.setenv("AWS_ACCESS_KEY_ID", "id")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "credentials"))
+        yield patch
+
+
+class S3Places:
+    """Makes places in one server, and closes all stores that were opened there."""
+
+    def __init__(self, server: MotoServer) -> None:
+        self._server = server
+        self._numbers = itertools.count()
+        self._opened: list[ObstoreStore] = []
+
+    def make(self, _: Path) -> Place:
+        """A bucket of its own, and stores below a prefix."""
+        name = f"bucket{next(self._numbers)}"
+        self._server.create_bucket(name)
+        return Place(lambda: self.open(name))
+
+    def open(self, bucket: str, limits: Limits = LIMITS) -> Store:
+        """A store that will be closed."""
+        store = ObstoreStore(S3, bucket, "some/prefix", limits, s3_clients)
+        self._opened.append(store)
+        return store
+
+    def close(self) -> None:
+        """Leave no connection open."""
+
+        async def close_all() -> None:
+            for store in self._opened:
+                await store.aclose()
+
+        trio.run(close_all)
+
+
+@contextmanager
+def s3_places(folder: Path) -> Iterator[MakePlace]:
+    """Places in a server of their own."""
+    with MotoServer() as server, s3_environment(server.url, folder):
+        places = S3Places(server)
+        try:
+            yield places.make
+        finally:
+            places.close()
