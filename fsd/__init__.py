@@ -1,1 +1,22 @@
-"""fsd: every version of every dataset and model is a directory."""
+"""fsd: every version of every dataset and model is a directory.
+
+The public Python API, cheap to import anywhere. To read data takes no API where there is a mount: it is files in
+directories. `open_store` is for where there is none.
+"""
+
+import importlib
+from typing import Any
+
+from fsd.shuffle import BUFFER_BYTES, Shuffled, shuffled
+
+__all__ = ["BUFFER_BYTES", "Shuffled", "open_store", "shuffled"]
+
+_LAZY = {"open_store": "fsd.client.opening"}
+"""What is loaded when it is first asked for, and where from: it takes trio and what a store takes."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+    return found
