@@ -78,7 +78,7 @@ async def move_path(repositories: Repositories, request: Request, source: bytes,
                 ]
         yield [change for change in few if change.key > below]
 
-    return await _amend(repositories, request, changes)
+    return await _amend(repositories, request, changes, moved=source)
 
 
 async def parent_of(repositories: Repositories, request: Request) -> bytes:
@@ -119,12 +119,12 @@ async def new_parents(tree: Tree, path: bytes, where: str) -> list[Entry]:
     return missing
 
 
-async def _amend(repositories: Repositories, request: Request, edit: Edit) -> Landed:
+async def _amend(repositories: Repositories, request: Request, edit: Edit, moved: bytes | None = None) -> Landed:
     repositories.check_writable()
     parent = await parent_of(repositories, request)
     tree = await repositories.tree(parent)
     built = await build_tree(repositories.writer, edit(tree), base=tree)
-    return await land_edit(repositories, request, built, parent)
+    return await land_edit(repositories, request, built, parent, moved=moved)
 
 
 def _where(request: Request) -> str:

@@ -16,6 +16,8 @@ from fsd.format.commit import Commit, check_words, encode_commit
 from fsd.format.index import Totals
 from fsd.format.keys import ObjectKind, check_ref_name, check_repository_name
 from fsd.format.ref import RefKind
+from fsd.publish.merge import merge_trees
+from fsd.repo.ancestry import common_ancestor
 from fsd.repo.builder import Built
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
@@ -37,6 +39,10 @@ class Request:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     allow_empty: bool = False
     """Make a commit also if the tree is the branch's present one."""
+    merge: bool = False
+    """If the branch has moved on since the folder was last committed, keep both changes."""
+    base: bytes | None = None
+    """For a merge: the commit that the folder was made from, where this machine does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,8 @@ class Landed:
     totals: Totals
     subsets: tuple[CreatedSubset, ...] = ()
     """Those that follow the branch."""
+    snapshot: bytes | None = None
+    """Of a merge: the commit that has what the folder had, and nothing else."""
 
 
 async def check_request(repositories: Repositories, request: Request) -> bytes | None:
@@ -121,16 +129,100 @@ async def follow_up(repositories: Repositories, request: Request, commit: bytes)
         raise
 
 
-async def land_edit(repositories: Repositories, request: Request, built: Built, parent: bytes) -> Landed:
+async def land_edit(
+    repositories: Repositories, request: Request, built: Built, parent: bytes, *, moved: bytes | None = None
+) -> Landed:
     """Commit a tree that was made by changing the tree of `parent`, which the branch named when that began.
 
-    Raises ConflictError if it names another commit by now.
+    A branch that has moved on since gets the same change on top, unless both changed the same paths, or somebody else
+    something in `moved`, whose contents are elsewhere now: that raises ConflictError.
     """
-    tree = await repositories.tree(parent)
-    is_new = request.allow_empty or built.id != tree.id
-    commit = parent
-    if is_new:
+    base = await repositories.tree(parent)
+    for _ in range(repositories.limits.ref_attempts):
+        if built.id == base.id and not request.allow_empty:
+            subsets = await follow_up(repositories, request, parent)
+            return Landed(parent, False, parent, built.id, built.totals, subsets)
         commit = await write_commit(repositories, request, built, (parent,))
-        await land(repositories, request, commit, parent)
-    subsets = await follow_up(repositories, request, commit)
-    return Landed(commit, is_new, parent, built.id, built.totals, subsets)
+        moved_to = await _land_or_see(repositories, request, commit, parent)
+        if moved_to is None:
+            subsets = await follow_up(repositories, request, commit)
+            return Landed(commit, True, parent, built.id, built.totals, subsets)
+        theirs = await repositories.tree(moved_to)
+        built = await merge_trees(
+            repositories,
+            base,
+            repositories.built_tree(built),
+            theirs,
+            where=f"{request.repository}/{request.branch}",
+            hint="nothing was committed; look at what is there now, and try again",
+            moved=moved,
+        )
+        base, parent = theirs, moved_to
+    raise _moves_too_often(request)
+
+
+async def land_snapshot(repositories: Repositories, request: Request, built: Built, base: bytes, tip: bytes) -> Landed:
+    """Commit a snapshot that was made from commit `base` to a branch that has moved on to `tip`.
+
+    The snapshot becomes a commit of its own, with `base` as its parent, and then a merge of it with the tip the
+    branch's new tip: the history has what everybody had in their folder. Raises ConflictError if both changed the same
+    paths since; no ref names the snapshot then.
+    """
+    ours = repositories.built_tree(built)
+    if ours.id == (await repositories.tree(base)).id:
+        header = await repositories.commit(tip)
+        return Landed(tip, False, tip, header.tree, header.totals, await follow_up(repositories, request, tip), base)
+    snapshot = await write_commit(repositories, request, built, (base,))
+    for _ in range(repositories.limits.ref_attempts):
+        origin = await _origin(repositories, request, snapshot, base, tip)
+        merged = await merge_trees(
+            repositories,
+            await repositories.tree(origin),
+            ours,
+            await repositories.tree(tip),
+            where=f"{request.repository}/{request.branch}",
+            hint=f"nothing was committed: take over what {short(tip)} has there and try again, or commit with --branch",
+        )
+        commit = await write_commit(repositories, request, merged, (tip, snapshot))
+        moved_to = await _land_or_see(repositories, request, commit, tip)
+        if moved_to is None:
+            subsets = await follow_up(repositories, request, commit)
+            return Landed(commit, True, tip, merged.id, merged.totals, subsets, snapshot)
+        tip = moved_to
+    raise _moves_too_often(request)
+
+
+async def _origin(repositories: Repositories, request: Request, snapshot: bytes, base: bytes, tip: bytes) -> bytes:
+    """The commit since which the branch and the folder have parted.
+
+    That is `base`, if the branch was ever there: also where it was moved *back* since, which is a change as any other.
+    Else it is where their histories part. Raises UsageError if they have nothing in common.
+    """
+    stored = await repositories.refs.read(request.repository, request.branch)
+    for move in reversed(stored.ref.moves if stored is not None else ()):
+        if base == move.commit or base in (await repositories.commit(move.commit)).parents:
+            return base
+    origin = await common_ancestor(repositories, snapshot, tip)
+    if origin is None:
+        raise UsageError(
+            f"{short(base)}, which the folder was made from, and {request.repository}/{request.branch} "
+            "have no commit in common",
+            hint="say with --base what the folder was made from",
+        )
+    return origin
+
+
+async def _land_or_see(repositories: Repositories, request: Request, commit: bytes, expected: bytes) -> bytes | None:
+    """Move the branch to the commit; or, if somebody else moved it, see where it is."""
+    try:
+        await land(repositories, request, commit, expected)
+    except ConflictError:
+        stored = await repositories.refs.read(request.repository, request.branch)
+        if stored is None or stored.ref.kind is not RefKind.BRANCH or stored.ref.target == expected:
+            raise
+        return stored.ref.target
+    return None
+
+
+def _moves_too_often(request: Request) -> ConflictError:
+    return ConflictError(f"others keep moving {request.branch!r} of {request.repository!r}", hint="try again")

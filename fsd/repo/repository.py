@@ -9,9 +9,11 @@ from fsd.clock import Clock, now_us
 from fsd.errors import ConflictError, NotFoundError
 from fsd.format.chunker import ChunkerParams
 from fsd.format.commit import Commit
+from fsd.format.index import Index
 from fsd.format.keys import STORE_MARKER
 from fsd.format.marker import StoreMarker, encode_marker, new_marker, parse_marker
 from fsd.limits import DEFAULT_LIMITS, Limits
+from fsd.repo.builder import Built
 from fsd.repo.objects import ObjectLoader, Objects, ObjectWriter, StoreLoader
 from fsd.repo.packs import PackReader
 from fsd.repo.refs import Refs
@@ -93,6 +95,10 @@ class Repositories:
         """The tree of a commit or subset: one request if it is not in memory, none otherwise."""
         header, root = await self.objects.commit(commit)
         return Tree(header.tree, root, self.objects, self.limits.listing_read_ahead_pages)
+
+    def built_tree(self, built: Built) -> Tree:
+        """A tree that was built just now, and that no commit names yet."""
+        return Tree(built.id, Index(built.root), self.objects, self.limits.listing_read_ahead_pages)
 
 
 async def open_repositories(

@@ -44,7 +44,7 @@ async def test_a_change_makes_the_tree_that_building_anew_makes(
     assert await all_entries(tree_of(store, built)) == in_order(new)
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(edits(), st.data(), st.sampled_from([TINY_CUTS, FULL_CUTS]))
 async def test_a_directory_that_is_emptied_whole(
     trees: tuple[dict[bytes, Entry], dict[bytes, Entry]], data: st.DataObject, cuts: Cuts

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
 from fsd.errors import ConflictError, FsdError, NotFoundError, UsageError
 from fsd.format.model import Entry, Kind
+from fsd.limits import DEFAULT_LIMITS
 from fsd.publish.amend import move_path, remove_paths
 from fsd.publish.landing import Landed, Request
+from fsd.repo.refs import Refs
 from fsd.repo.repository import Repositories, init_store, open_repositories
 from fsd.stores.base import Store
 from fsd.stores.memory import MemoryStore
@@ -180,3 +184,61 @@ async def test_removing_and_moving_nothing_but_a_name() -> None:
     stored = await repositories.refs.read("repo", "v1")
     assert stored is not None
     assert stored.ref.target == back.commit
+
+
+class Meanwhile:
+    """Somebody else's commits, each made just before a branch is moved."""
+
+    def __init__(self, repositories: Repositories, monkeypatch: pytest.MonkeyPatch, *gone: bytes) -> None:
+        self.gone = list(gone)
+        move_branch = Refs.move_branch
+
+        async def late(refs: Refs, *arguments: Any, **options: Any) -> None:
+            if refs is not repositories.refs and self.gone:
+                await remove_paths(repositories, Request("repo", message="theirs"), [self.gone.pop(0)])
+            await move_branch(refs, *arguments, **options)
+
+        monkeypatch.setattr(Refs, "move_branch", late)
+
+
+async def test_a_branch_that_moves_meanwhile_gets_the_change_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    repositories = await repository(TREE)
+    meanwhile = Meanwhile(await open_repositories(repositories.store), monkeypatch, b"l", b"void")
+    landed = await move_path(repositories, REQUEST, b"a/b", b"b")
+    assert meanwhile.gone == []
+    expected = moved(without(without(TREE, b"l"), b"void"), b"a/b", b"b")
+    assert expected is not None
+    assert await content(repositories, landed.commit) == in_order(expected)
+    history = []
+    commit = landed.commit
+    while parents := (await repositories.commit(commit)).parents:
+        history.append((await repositories.commit(commit)).message)
+        (commit,) = parents
+    assert history == ["small", "theirs", "theirs"], "a line, in which each has its place"
+
+
+async def test_the_same_path_changed_meanwhile_is_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    repositories = await repository(TREE)
+    Meanwhile(await open_repositories(repositories.store), monkeypatch, b"a/b/two")
+    with pytest.raises(ConflictError, match=r"repo/main was changed .* the same paths: a/b/two; nothing was committed"):
+        await move_path(repositories, REQUEST, b"a/b", b"d")
+    stored = await repositories.refs.read("repo", "main")
+    assert stored is not None
+    assert await content(repositories, stored.ref.target) == in_order(without(TREE, b"a/b/two"))
+
+
+async def test_what_somebody_else_removed_as_well_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    repositories = await repository(TREE)
+    Meanwhile(await open_repositories(repositories.store), monkeypatch, b"a")
+    landed = await remove_paths(repositories, REQUEST, [b"a"])
+    assert not landed.is_new
+    assert (await repositories.commit(landed.commit)).message == "theirs"
+
+
+async def test_a_branch_that_never_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = model([file(b"%d" % number, b"%d" % number) for number in range(20)])
+    repositories = await repository(tree)
+    meanwhile = Meanwhile(await open_repositories(repositories.store), monkeypatch, *sorted(tree)[1:])
+    with pytest.raises(ConflictError, match="others keep moving 'main'"):
+        await remove_paths(repositories, REQUEST, [b"0"])
+    assert len(meanwhile.gone) == 19 - DEFAULT_LIMITS.ref_attempts

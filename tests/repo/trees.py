@@ -171,10 +171,8 @@ def large_models(draw: st.DrawFn) -> dict[bytes, Entry]:
     return model(found)
 
 
-@st.composite
-def edits(draw: st.DrawFn) -> tuple[dict[bytes, Entry], dict[bytes, Entry]]:
-    """A tree, and one that was made of it by a few changes."""
-    old = draw(st.one_of(models, large_models()))
+def edited(draw: st.DrawFn, old: dict[bytes, Entry]) -> dict[bytes, Entry]:
+    """A tree that is made of `old` by a few changes."""
     new = dict(old)
     ordered = sorted(old, key=lambda path: old[path].key)
     for _ in range(draw(st.integers(0, 6)) if old else 0):
@@ -190,4 +188,18 @@ def edits(draw: st.DrawFn) -> tuple[dict[bytes, Entry], dict[bytes, Entry]]:
         if entry.kind is not Kind.DIRECTORY:
             for gone in [other for other in new if other.startswith(entry.path + b"/")]:
                 del new[gone]
-    return old, model([*new.values(), *added])
+    return model([*new.values(), *added])
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> tuple[dict[bytes, Entry], dict[bytes, Entry]]:
+    """A tree, and one that was made of it by a few changes."""
+    old = draw(st.one_of(models, large_models()))
+    return old, edited(draw, old)
+
+
+@st.composite
+def forks(draw: st.DrawFn) -> tuple[dict[bytes, Entry], dict[bytes, Entry], dict[bytes, Entry]]:
+    """A tree, and two that were made of it, each by a few changes."""
+    old = draw(st.one_of(models, large_models()))
+    return old, edited(draw, old), edited(draw, old)
