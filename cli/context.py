@@ -9,66 +9,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import click
 
-from fsd.config import Config, config_files, default_store_path, load_config
+from fsd.surroundings import SYSTEM_CONFIG, Surroundings
 
 _PREFIX = "global_"
 """Of the parameters behind the global options, so that a command may have an argument called `store`."""
 
-SYSTEM_CONFIG = Path("/etc/fsd")
-STORE_VARIABLE = "FSD_STORE"
-
 
 @dataclass
-class Invocation:
-    """One call of `fsd`. Commands get it through `pass_invocation`."""
+class Invocation(Surroundings):
+    """One call of `fsd`, with what `--store` and `--config` said. Commands get it through `pass_invocation`."""
 
-    store: str | None = None
-    """`--store`."""
-    config: Path | None = None
-    """`--config`; None means the usual places."""
-    debug: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
-
-    @property
-    def home(self) -> Path:
-        """The user's home folder."""
-        return Path(self.environment.get("HOME") or os.path.expanduser("~"))
-
-    def folder(self, variable: str, below_home: str) -> Path:
-        """A folder of the XDG base directory specification: XDG_DATA_HOME and its like, or its place below home."""
-        named = self.environment.get(variable, "")
-        # The specification: a relative path is to be ignored.
-        return Path(named) if named.startswith("/") else self.home / below_home
-
-    @cached_property
-    def settings(self) -> Config:
-        """What the configuration files say: those at the usual places, or the one that --config names alone."""
-        user = self.folder("XDG_CONFIG_HOME", ".config") / "fsd" / "config.toml"
-        files = config_files(SYSTEM_CONFIG, user) if self.config is None else [self.config]
-        return load_config(files, home=self.home)
-
-    @property
-    def default_store(self) -> Path:
-        """The folder of the user's own store; it is there once something was published."""
-        return default_store_path(self.folder("XDG_DATA_HOME", ".local/share"))
-
-    @property
-    def named_store(self) -> str | None:
-        """The store that --store, FSD_STORE or the configuration names, in this order."""
-        if self.store is not None:
-            return self.store
-        return self.environment.get(STORE_VARIABLE) or self.settings.store
-
-    @property
-    def store_url(self) -> str:
-        """The store that is meant: the named one, or else the user's own."""
-        named = self.named_store
-        return os.fspath(self.default_store) if named is None else named
+    system_config: Path = field(default_factory=lambda: SYSTEM_CONFIG)
+    debug: bool = False
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -18,6 +18,7 @@ LAYERS = (
     "publish",
     "pins",
     "vfs",
+    "client",
     "runs",
     "fuse",
     "daemon",
@@ -39,13 +40,16 @@ OWNERS = {
     "blake3": ("fsd.",),
     "botocore": ("fsd.stores.obstore_clients",),
     "click": ("fsd_cli",),
+    "fsspec": ("fsd.client.filesystem",),
     "google": ("fsd.stores.gcs",),
     "google_crc32c": ("fsd.stores.gcs",),
     "obstore": ("fsd.stores.obstore",),
+    "hypercorn": ("fsd.daemon.control_api",),
     "pyfastcdc": ("fsd.format",),
     "pyfuse3": ("fsd.fuse",),
     "requests": ("fsd.stores.gcs",),
     "rocksdict": ("fsd.cache",),
+    "starlette": ("fsd.daemon.control_api",),
     "trio": ("fsd",),
     "urllib3": ("fsd.stores.gcs", "fsd.stores.obstore"),
     "zstandard": ("fsd.format",),
@@ -56,9 +60,12 @@ IMPURE = {"asyncio", "fcntl", "mmap", "os", "pathlib", "random", "secrets", "sel
 IMPURE |= {"subprocess", "tempfile", "time", "trio"}
 """What `format` does without: it turns bytes into objects and back, the same every time."""
 
-LAZY_LOADERS = {"fsd_cli.main", "fsd.stores.open"}
-"""Modules that load others by name: the command line starts a command's module only when that command runs, and a
-store's library is loaded only for such a store."""
+LAZY_LOADERS = {"fsd", "fsd_cli.main", "fsd.daemon.control", "fsd.stores.open"}
+"""Modules that load others by name: the command line starts a command's module only when that command runs, a store's
+library is loaded only for such a store, and `import fsd` is for everybody, also for who only wants an order of paths."""
+
+ENVIRONMENT_READERS = {"fsd.client.opening"}
+"""Beside the command line, the module that stands in its place for a Python program."""
 
 STARTING_PACKAGES = {"fsd.fuse": {"fsd.fuse.interpose"}}
 """Packages whose import does something, and what it takes: the extension must be there before pyfuse3 is."""
@@ -199,7 +206,9 @@ def _process(module: Module, _: Mapping[str, Module]) -> Iterator[tuple[int, str
                 yield node.lineno, f"{name}() belongs to the cli"
             case ast.Attribute(value=ast.Name(id="sys"), attr="exit" | "argv" as name):
                 yield node.lineno, f"sys.{name} belongs to the cli"
-            case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "environb" | "getenv" as name):
+            case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "environb" | "getenv" as name) if (
+                module.name not in ENVIRONMENT_READERS
+            ):
                 yield node.lineno, f"os.{name} belongs to the cli"
 
 

@@ -1,0 +1,4 @@
+from fsd.client.opening import open_store as open_store
+from fsd.shuffle import BUFFER_BYTES as BUFFER_BYTES
+from fsd.shuffle import Shuffled as Shuffled
+from fsd.shuffle import shuffled as shuffled
