@@ -125,6 +125,8 @@ class Limits:
     """Packs and pages being written at once."""
     ref_attempts: int = 5
     """Tries of a compare-and-swap that lost to somebody whose change does not conflict with ours."""
+    refs_index_wait_s: float = 10.0
+    """Keeping `refs/index` after a ref has moved: only readers over the web need it, and the next move mends it."""
 
 
 DEFAULT_LIMITS = Limits()

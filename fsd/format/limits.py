@@ -33,6 +33,8 @@ MAX_HEADER_BYTES = 1024 * 1024
 
 MAX_COMMIT_BYTES = MAX_HEADER_BYTES + MAX_LOGICAL_BYTES + 64
 MAX_REF_BYTES = 1024 * 1024
+MAX_REFS_INDEX_BYTES = 32 * 1024 * 1024
+"""Some 100,000 refs. A store with more has no index, and is not read from a web server."""
 MAX_SEGMENT_BYTES = 1024 * 1024
 MAX_MARKER_BYTES = 64 * 1024
 

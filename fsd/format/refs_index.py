@@ -16,11 +16,8 @@ from typing import Any, NamedTuple
 from fsd.errors import CorruptDataError
 from fsd.format.fields import as_id, as_integer, as_mapping, as_text, decode_json, encode_json, member
 from fsd.format.keys import is_ref_name, is_repository_name
-from fsd.format.limits import MAX_REF_BYTES
+from fsd.format.limits import MAX_REF_BYTES, MAX_REFS_INDEX_BYTES
 from fsd.ids import ID_HEX_DIGITS, content_id
-
-MAX_REFS_INDEX_BYTES = 32 * 1024 * 1024
-"""Some 100,000 refs. A store with more has no index, and is not read over a web server."""
 
 MAX_VERSION_CHARACTERS = 256
 

@@ -3,6 +3,8 @@
 This module knows how a ref may move and keeps its history. It does not check that what a ref names exists: whoever
 moves a ref has made everything durable that it reaches, *before* (see `fsd.repo.builder`, `fsd.publish`).
 
+`refs/index`, by which readers of web servers list the refs, is kept after each move (`fsd.repo.refs_index`).
+
 A ref that grew too long is written in this order: first the log segment with its older half, then the ref that names
 the segment. Losing the race in between leaves a segment that nobody names, which is garbage and no harm.
 """
@@ -10,7 +12,8 @@ the segment. Losing the race in between leaves a segment that nobody names, whic
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +32,7 @@ from fsd.format.keys import (
 from fsd.format.ref import MAX_SUMMARY_CHARACTERS, Move, Ref, RefKind, encode_ref, encode_segment, parse_ref
 from fsd.limits import Limits
 from fsd.repo.objects import Objects, ObjectWriter
+from fsd.repo.refs_index import IndexSeen, RefsIndex
 from fsd.stores.base import Fetched, ObjectNotFoundError, Store, Version, VersionMismatchError
 from fsd.tasks import gather
 
@@ -76,6 +80,7 @@ class Refs:
         self._limits = limits
         self._check_writable = check_writable
         self._parsed: OrderedDict[str, StoredRef] = OrderedDict()
+        self._index = RefsIndex(store, limits)
 
     # --- reading
 
@@ -137,11 +142,14 @@ class Refs:
         kept = self._parsed.get(key)
         if kept is None or kept.version != fetched.version:
             kept = StoredRef(parse_ref(fetched.data, f"{key} in {self._store.url}"), fetched.version)
-            self._parsed[key] = kept
-            if len(self._parsed) > _PARSED_REFS:
-                self._parsed.popitem(last=False)
-        self._parsed.move_to_end(key)
+        self._keep(key, kept)
         return kept
+
+    def _keep(self, key: str, stored: StoredRef) -> None:
+        self._parsed[key] = stored
+        self._parsed.move_to_end(key)
+        if len(self._parsed) > _PARSED_REFS:
+            self._parsed.popitem(last=False)
 
     def history(self, ref: Ref) -> History:
         """The moves of a ref, newest first; its segments are loaded as they are reached."""
@@ -153,6 +161,17 @@ class Refs:
             if move.source == source:
                 return move.commit
         return None
+
+    async def find_move(self, ref: Ref, time_us: int) -> Move | None:
+        """The last move of a ref that was not made after that time; None if it began later. One request at most.
+
+        Clocks differ: of moves whose times do not ascend, the last one counts that is not too late.
+        """
+        move = _last_until(ref.moves, time_us)
+        if move is not None:
+            return move
+        info = next((info for info in reversed(ref.segments) if min(info.first_us, info.last_us) <= time_us), None)
+        return None if info is None else _last_until(await self._objects.segment(info.id), time_us)
 
     # --- moving
 
@@ -172,7 +191,11 @@ class Refs:
                 raise _branch_moved(repository, name, ref, expected)
             return self._moved(RefKind.BRANCH, ref, commit, summary)
 
-        await self._change(repository, name, RefKind.BRANCH, change)
+        # Whoever moves a branch has read it: if it is still as it was then, it need not be read again.
+        seen = self._parsed.get(ref_key(repository, name)) if expected is not None else None
+        if seen is not None and (seen.ref.kind is not RefKind.BRANCH or seen.ref.target != expected):
+            seen = None
+        await self._change(repository, name, RefKind.BRANCH, change, seen)
 
     async def set_tag(
         self, repository: str, name: str, commit: bytes, *, summary: str = "", force: bool = False
@@ -221,7 +244,10 @@ class Refs:
                 changed = self._moved(RefKind.SUBSET, ref, subset, summary, source)
             assert changed is not None
             changed = replace(changed, follow={**changed.follow, **(follow or {})})
-            if changed == ref or await self._swap(repository, name, changed, stored):
+            if stored is not None and changed == ref:
+                await self._index.keep(repository, name, stored.version)
+                return
+            if await self._swap(repository, name, changed, stored):
                 return
         raise _lost_too_often(repository, name)
 
@@ -236,18 +262,28 @@ class Refs:
             raise ConflictError(
                 f"{name!r} of {repository!r} was changed by somebody else", hint="look at it again before deleting it"
             ) from error
+        await self._index.keep(repository, name, None)
 
     async def _change(
-        self, repository: str, name: str, kind: RefKind, change: Callable[[Ref | None], Ref | None]
+        self,
+        repository: str,
+        name: str,
+        kind: RefKind,
+        change: Callable[[Ref | None], Ref | None],
+        seen: StoredRef | None = None,
     ) -> None:
-        """Write what `change` makes of the ref; None means that it is right as it is.
+        """Write what `change` makes of the ref, first of `seen`; None means that it is right as it is.
 
         A lost race is only tried again if `change`, which sees the winner's ref, still agrees.
         """
         for _ in range(self._limits.ref_attempts):
-            stored = await self._read_for_change(repository, name, kind)
+            stored, seen = seen or await self._read_for_change(repository, name, kind), None
             changed = change(stored.ref if stored else None)
-            if changed is None or await self._swap(repository, name, changed, stored):
+            if changed is None:
+                # Whoever tries again may have died between the ref and its index.
+                await self._index.keep(repository, name, stored.version if stored else None)
+                return
+            if await self._swap(repository, name, changed, stored):
                 return
         raise _lost_too_often(repository, name)
 
@@ -277,10 +313,26 @@ class Refs:
             raise UsageError(
                 f"{name!r} of {repository!r} cannot hold that: {error}", hint="use another name"
             ) from error
-        try:
-            await self._store.compare_and_swap(ref_key(repository, name), data, stored.version if stored else None)
-        except VersionMismatchError:
+        key = ref_key(repository, name)
+        version: Version | None = None
+        seen: IndexSeen | None = None
+
+        async def swap() -> None:
+            nonlocal version
+            with suppress(VersionMismatchError):
+                version = await self._store.compare_and_swap(key, data, stored.version if stored else None)
+
+        async def look() -> None:
+            nonlocal seen
+            seen = await self._index.look()
+
+        # At once, which saves a round trip: the index need only be older than the listing that replaces it.
+        await gather(lambda step: step(), (swap, look), tasks=2)
+        if version is None:
             return False
+        await self._index.keep(repository, name, version, data, seen=seen)
+        # Whoever looks at all refs next, as after a commit, need not read this one.
+        self._keep(key, StoredRef(ref, version))
         return True
 
 
@@ -301,6 +353,10 @@ class History:
                 raise StopAsyncIteration
             self._moves = list(await self._objects.segment(self._segments.pop().id))
         return self._moves.pop()
+
+
+def _last_until(moves: Sequence[Move], time_us: int) -> Move | None:
+    return next((move for move in reversed(moves) if move.time_us <= time_us), None)
 
 
 def short(commit: bytes) -> str:

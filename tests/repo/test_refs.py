@@ -77,7 +77,8 @@ async def test_moving_to_where_it_is_changes_nothing() -> None:
     await refs.set_tag("data", "v1", commit(1))
     await refs.set_subset("data", "tiny", commit(1), commit(9))
     await refs.set_subset("data", "tiny", commit(1), commit(9))
-    assert [call.operation for call in store.calls].count("compare_and_swap") == 3
+    swaps = [call.key for call in store.calls if call.operation == "compare_and_swap"]
+    assert len([key for key in swaps if key != "refs/index"]) == 3
 
 
 async def test_a_move_whose_answer_was_lost_is_done_on_the_second_try() -> None:
@@ -228,7 +229,8 @@ async def test_many_publishers_who_try_again_lose_nothing() -> None:
     async with trio.open_nursery() as nursery:
         for number in range(40):
             nursery.start_soon(publish, number)
-    assert [move.commit for move in (await ref(refs_of(store), "main")).moves] == [commit(number) for number in done]
+    assert {move.commit for move in (await ref(refs_of(store), "main")).moves} == {commit(number) for number in done}
+    assert len((await ref(refs_of(store), "main")).moves) == 40
 
 
 async def test_deleting() -> None:
@@ -262,7 +264,6 @@ async def test_listing() -> None:
     await refs.move_branch("data", "main", commit(1), expected=None)
     await refs.set_tag("data", "v1", commit(1))
     await refs.set_tag("data-2", "v1", commit(1))
-    await store.inner.put_if_absent("refs/index", b"{}")
     await store.inner.put_if_absent("refs/data/abcdef0", b"no ref can have that name")
     assert list(await refs.list("data")) == ["main", "v1"]
     assert await refs.list("nothing") == {}
@@ -272,9 +273,10 @@ async def test_listing() -> None:
     assert await refs.read_all("data") == found
     await refs.move_branch("data", "main", commit(2), expected=commit(1))
     assert (await refs.read_all("data"))["main"].ref.target == commit(2)
-    lists = [call for call in store.calls if call.operation == "list"]
-    gets = [call for call in store.calls if call.operation == "get"]
-    assert (len(lists), len(gets)) == (3, 2 + 1 + 1), "what did not change is not read again"
+    calls = [call for call in store.calls if call.key.startswith("refs/data/")]
+    lists = [call for call in calls if call.operation == "list"]
+    gets = [call for call in calls if call.operation == "get"]
+    assert (len(lists), len(gets)) == (3, 0), "what did not change is not read again"
 
 
 async def test_repositories_are_listed_without_all_of_their_refs() -> None:
