@@ -23,7 +23,7 @@ from fsd_cli.opening import run_on_store
 from fsd_cli.output import json_option, note, print_json, print_table, say
 from fsd_cli.paths import parse_revision_argument
 from fsd_cli.repository_refs import pick_ref, read_refs
-from fsd_cli.text import Column, json_time, local_time, shown
+from fsd_cli.text import Column, date_in_revision, json_time, local_time, shown
 
 _COMMIT_COLUMNS = (
     Column("COMMIT"),
@@ -34,7 +34,7 @@ _COMMIT_COLUMNS = (
     Column("NAMES"),
     Column("SUMMARY"),
 )
-_MOVE_COLUMNS = (Column("SINCE"), Column("COMMIT"), Column("SUMMARY"))
+_MOVE_COLUMNS = (Column("SINCE (UTC)"), Column("COMMIT"), Column("SUMMARY"))
 
 Entry = tuple[bytes, Commit]
 
@@ -159,5 +159,5 @@ async def _show_moves(repositories: Repositories, repository: str, name: str, nu
         )
     else:
         print_table(
-            _MOVE_COLUMNS, [(local_time(move.time_us), short(move.commit), shown(move.summary)) for move in moves]
+            _MOVE_COLUMNS, [(date_in_revision(move.time_us), short(move.commit), shown(move.summary)) for move in moves]
         )

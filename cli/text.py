@@ -129,6 +129,11 @@ def local_time(time_us: int) -> str:
     return _moment(time_us).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def date_in_revision(time_us: int) -> str:
+    """UTC to the second, as revisions have it: '2026-11-17T08:30:00', for `main@2026-11-17T08:30:00`."""
+    return _moment(time_us).replace(tzinfo=None).isoformat(timespec="seconds")
+
+
 def json_time(time_us: int) -> str:
     """UTC in ISO 8601, always to the microsecond: '2026-11-17T08:30:00.000000Z'."""
     return _moment(time_us).isoformat(timespec="microseconds").replace("+00:00", "Z")

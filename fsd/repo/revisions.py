@@ -1,7 +1,8 @@
 """From what a user writes to a commit: `REV` or `REV+SUBSET`.
 
-REV is a branch, a tag, a commit's id, or 7 or more of its first digits. What looks like an id is never looked up as a
-ref (no ref may look so), and a full id needs no listing. SUBSET is a subset's name, or a built-in such as `10pct`.
+REV is a branch, a branch as it stood on a date (`fsd.repo.dates`), a tag, a commit's id, or 7 or more of its first
+digits. What looks like an id is never looked up as a ref (no ref may look so), and a full id needs no listing. SUBSET
+is a subset's name, or a built-in such as `10pct`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
+from fsd.clock import format_time
 from fsd.errors import NotFoundError, UsageError, near_misses
 from fsd.format.keys import COMMITS
 from fsd.format.ref import RefKind
 from fsd.ids import ID_HEX_DIGITS, is_commit_prefix, parse_id
+from fsd.repo.dates import DATED, MARK, last_moment_us
 from fsd.repo.objects import MissingObjectError
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
@@ -34,6 +37,8 @@ class RevisionKind(StrEnum):
     TAG = "tag"
     COMMIT = "commit"
     PREFIX = "prefix"
+    DATE = "date"
+    """A branch as it stood then."""
 
 
 class Revision(NamedTuple):
@@ -61,14 +66,16 @@ class Resolved:
     """The commit itself, also where a subset of it is meant."""
     kind: RevisionKind
     name: str
-    """The base as it was written: the branch's or tag's name, the id or its prefix."""
+    """The base as it was written: the branch's or tag's name, with a date if there is one; the id or its prefix."""
     subset: ResolvedSubset | None = None
 
 
 def parse_revision(text: str) -> Revision:
     """The parts of `text`. Raises UsageError if it has no base, an empty subset, or more than one '+'."""
-    base, plus, subset = text.partition("+")
-    if not base or (plus and not subset) or "+" in subset:
+    dated = DATED.match(text)
+    base = dated[0] if dated else text.partition("+")[0]
+    plus, subset = text[len(base) :][:1], text[len(base) + 1 :]
+    if not base or base.startswith(MARK) or (plus and not subset) or "+" in subset:
         raise UsageError(
             f"{text!r} is not a revision", hint="write a branch, tag or commit, or one of these with '+SUBSET'"
         )
@@ -76,7 +83,8 @@ def parse_revision(text: str) -> Revision:
 
 
 async def resolve(repositories: Repositories, repository: str, text: str) -> Resolved:
-    """Resolve `text` in a repository. One request for a branch, a tag or a full id, one more for a named subset.
+    """Resolve `text` in a repository. One request for a branch, a tag or a full id, one more for a date that is not
+    among the branch's last moves, and for a named subset.
 
     Raises NotFoundError (with near misses) for an unknown repository, revision or subset, and UsageError for an
     ambiguous prefix or a malformed revision.
@@ -94,6 +102,8 @@ async def resolve_base(repositories: Repositories, repository: str, base: str) -
         if len(base) == ID_HEX_DIGITS:
             return await _resolve_id(repositories, repository, base)
         return await _resolve_prefix(repositories, repository, base)
+    if MARK in base:
+        return await _resolve_date(repositories, repository, base)
     stored = await repositories.refs.read(repository, base)
     if stored is None:
         raise await unknown_revision(repositories, repository, base)
@@ -132,6 +142,26 @@ async def resolve_subset(repositories: Repositories, resolved: Resolved, name: s
         f"subset {name!r} of {resolved.repository!r} was never taken from {resolved.name!r}",
         hint=f"take it: fsd subset create {resolved.repository}/{resolved.name} {name} …",
     )
+
+
+async def _resolve_date(repositories: Repositories, repository: str, base: str) -> Resolved:
+    branch, _, date = base.partition(MARK)
+    time_us = last_moment_us(date, repositories.clock())
+    stored = await repositories.refs.read(repository, branch)
+    if stored is None:
+        raise await unknown_revision(repositories, repository, branch)
+    if stored.ref.kind is not RefKind.BRANCH:
+        raise NotFoundError(
+            f"{branch!r} of {repository!r} is a {stored.ref.kind}", hint="only branches are asked for by date"
+        )
+    move = await repositories.refs.find_move(stored.ref, time_us)
+    if move is None:
+        begin_us = stored.ref.segments[0].first_us if stored.ref.segments else stored.ref.moves[0].time_us
+        raise NotFoundError(
+            f"branch {branch!r} of {repository!r} has only been there since {format_time(begin_us)}",
+            hint=f"'fsd log {repository}/{branch} --moves' shows when it was moved",
+        )
+    return Resolved(repository, move.commit, RevisionKind.DATE, base)
 
 
 async def _resolve_id(repositories: Repositories, repository: str, text: str) -> Resolved:

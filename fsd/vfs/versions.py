@@ -1,6 +1,7 @@
 """What a name in a repository's directory means: a version, or a symlink to one.
 
     main                a branch: a symlink to the commit it names now
+    main@2026-11-17     a branch as it stood on a date (`fsd.repo.dates`): a symlink, not listed
     v1.2                a tag: a directory
     4f2a91c0d3e7…       a commit by its full id: a directory, not listed
     4f2a91c             seven or more digits of it: a symlink to the full id, not listed
@@ -19,9 +20,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fsd.errors import UsageError
+from fsd.errors import NotFoundError, UsageError
 from fsd.format.ref import Ref, RefKind, SegmentInfo
 from fsd.ids import ID_HEX_DIGITS, is_commit_prefix
+from fsd.repo.dates import MARK, last_moment_us
 from fsd.repo.objects import MissingObjectError
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import parse_revision
@@ -124,11 +126,24 @@ class Versions:
         if is_commit_prefix(base):
             commit = await self._refs.commit_of_prefix(repository, base)
             return None if commit is None else _Base(commit, None, is_link=True)
-        # A branch as it stood on a date will be one more kind of link, found here.
+        if MARK in base:
+            return await self._find_date(repository, base)
         ref = await self._refs.ref(repository, base)
         if ref is None or ref.kind is RefKind.SUBSET:
             return None
         return _Base(ref.target, ref.kind, is_link=ref.kind is RefKind.BRANCH)
+
+    async def _find_date(self, repository: str, base: str) -> _Base | None:
+        branch, _, date = base.partition(MARK)
+        try:
+            time_us = last_moment_us(date, self._repositories.clock())
+        except (UsageError, NotFoundError):
+            return None
+        ref = await self._refs.ref(repository, branch)
+        if ref is None or ref.kind is not RefKind.BRANCH:
+            return None
+        move = await self._repositories.refs.find_move(ref, time_us)
+        return None if move is None else _Base(move.commit, None, is_link=True)
 
     async def _find_commit(self, repository: str, commit: bytes) -> _Base | None:
         try:

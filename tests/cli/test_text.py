@@ -11,6 +11,7 @@ import pytest
 from fsd_cli.text import (
     Column,
     bytes_of,
+    date_in_revision,
     duration,
     fit,
     json_time,
@@ -113,3 +114,8 @@ def test_table_cuts_the_last_column_only() -> None:
 
 def test_table_without_rows() -> None:
     assert table([Column("A"), Column("B")], []) == ["A  B"]
+
+
+def test_a_date_in_a_revision() -> None:
+    assert date_in_revision(1_763_368_215_999_999) == "2025-11-17T08:30:15"
+    assert date_in_revision(-(10**18)) == "0002-01-01T00:00:00"

@@ -129,7 +129,7 @@ async def test_unknown_names_come_with_near_misses() -> None:
         ("no/repository", "main", "no repository", ""),
         ("imagenet", "mian", "no revision 'mian'", "'main'"),
         ("imagenet", "v1.3", "no revision 'v1.3'", "'v1.2'"),
-        ("imagenet", "main@2026-11-17", "no revision", ""),
+        ("imagenet", "main@2001-11-17", "has only been there since", "--moves"),
         ("imagenet", ".git", "no revision", ""),
         ("imagenet", "0123456", "no revision", ""),
         ("imagenet", "f" * 64, "no commit", ""),

@@ -10,6 +10,8 @@ import pytest
 import trio
 import trio.testing
 
+from fsd.format.keys import ref_key
+from fsd.format.ref import Move, Ref, RefKind, encode_ref
 from fsd.ids import content_id
 from fsd.limits import DEFAULT_LIMITS
 from fsd.repo.rules import Rule
@@ -137,7 +139,8 @@ async def test_a_listed_tag_gets_its_time_when_it_is_asked_for(directory: Path) 
 @pytest.mark.parametrize(
     "name",
     [
-        b"v2", b"0" * 64, b"0123456", b"v1+none", b"v1+", b"+tiny", b"v1+a+b", b"tiny", b"main@2026-11-17", b"v1+0pct",
+        b"v2", b"0" * 64, b"0123456", b"v1+none", b"v1+", b"+tiny", b"v1+a+b", b"tiny", b"main@2001-11-17",
+        b"main@2999-01-01", b"main@lately", b"v1@2026-11-17", b"nothing@2026-11-17", b"v1+0pct",
         b"v1+200pct", b"\xff", b"HEAD", b".git",
     ],
 )  # fmt: skip
@@ -147,6 +150,31 @@ async def test_names_that_mean_nothing_are_missing_for_a_while(directory: Path, 
     await create_subset(builder.repositories, "data", commit, "tiny", Rule(limit=1))
     async with opened(builder, directory) as world:
         assert await world.lookup(b"data/" + name) == Missing(SHORT_S)
+
+
+async def test_a_branch_as_it_stood_on_a_date_is_a_symlink_that_is_not_listed(directory: Path) -> None:
+    builder = await new_store()
+    old = await builder.commit("data", {b"old": b"1"})
+    new = await builder.commit("data", TREE)
+    await create_subset(builder.repositories, "data", old, "tiny", Rule(limit=1))
+    noon_us, hour_us = 1_767_268_800_000_000, 3_600_000_000  # of new year 2026
+    ref = Ref(RefKind.BRANCH, (Move(old, noon_us), Move(new, noon_us + hour_us)))
+    await builder.repositories.store.overwrite(ref_key("data", "main"), encode_ref(ref))
+    async with opened(builder, directory) as world:
+        for name, target in [
+            (b"main@2026-01-01T12:30", old.hex()),
+            (b"main@2026-01-01", new.hex()),
+            (b"main@2026-01-01T12:30+00:00+tiny", f"{old.hex()}+tiny"),
+            (b"main@yesterday+10pct", f"{new.hex()}+10pct"),
+        ]:
+            link = await world.stat(b"data/" + name)
+            assert (link.mode, link.entry_timeout_s) == (SYMLINK_MODE, SHORT_S)
+            assert await world.vfs.readlink(link.ino) == target.encode()
+            assert isinstance(await world.lookup(b"data/" + target.encode()), Attributes)
+        assert await world.names(b"data") == [b"main"]
+        world.requests()
+        assert isinstance(await world.lookup(b"data/main@2025-12-31"), Missing)
+        assert len(world.requests()) <= 1
 
 
 async def test_commits_belong_to_their_repository(directory: Path) -> None:
