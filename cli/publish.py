@@ -11,12 +11,14 @@ import click
 import trio
 
 from fsd.config import format_size
+from fsd.errors import UsageError
 from fsd.memory import keep_freed
 from fsd.publish.landing import Request
 from fsd.publish.publisher import Published, publish
 from fsd.repo.refs import short
+from fsd.repo.revisions import resolve
 from fsd_cli.committing import KEPT_MEMORY_BYTES, Said, ShownProgress, commit_options, state_folder
-from fsd_cli.completion import complete_repository
+from fsd_cli.completion import complete_repository, complete_revision
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import create_own_store, opened
 from fsd_cli.output import json_option, note, print_json, say
@@ -29,6 +31,13 @@ from fsd_cli.text import count, duration
 @click.argument("repository", metavar="REPO", shell_complete=complete_repository)
 @commit_options
 @click.option("--allow-empty", is_flag=True, help="Make a commit although nothing has changed.")
+@click.option("--merge", is_flag=True, help="If the branch has moved on, keep both changes if they touch other paths.")
+@click.option(
+    "--base",
+    metavar="REV",
+    help="With --merge: what DIR was made from, if not from here.",
+    shell_complete=complete_revision,
+)
 @json_option
 @pass_invocation
 def commit(
@@ -37,14 +46,21 @@ def commit(
     repository: str,
     said: Said,
     allow_empty: bool,
+    merge: bool,
+    base: str | None,
     as_json: bool,
 ) -> None:
     """Publish a folder as a new commit.
 
     DIR is read, never changed. The repository and the branch are made if they are new; so is a store of your own, where
     no other is named.
+
+    The commit has what DIR has, and nothing else: what somebody else committed since DIR was made from the branch is
+    undone by it. With --merge it has both changes, if they touch different paths. DIR stays as it is then, too.
     """
-    request = replace(said.request(repository), allow_empty=allow_empty)
+    if base is not None and not merge:
+        raise UsageError("--base says what a merge starts from", hint="add --merge")
+    request = replace(said.request(repository), allow_empty=allow_empty, merge=merge)
     state = state_folder(invocation)
 
     async def main() -> tuple[Published, float]:
@@ -53,8 +69,13 @@ def commit(
         if made is not None:
             note(f"made a store of your own at {made}")
         async with opened(invocation) as repositories, ProgressBar("look").ticking() as bar:
+            made_from = None if base is None else (await resolve(repositories, repository, base)).commit
             published = await publish(
-                repositories, os.fsencode(directory), request, state=state, progress=ShownProgress(bar)
+                repositories,
+                os.fsencode(directory),
+                replace(request, base=made_from),
+                state=state,
+                progress=ShownProgress(bar),
             )
         return published, trio.current_time() - started
 
@@ -70,6 +91,10 @@ def _print(request: Request, directory: Path, published: Published, seconds: flo
     where = f"{request.repository}/{request.branch}"
     tagged = f", tag {request.tag}" if request.tag else ""
     totals = published.totals
+    if not published.is_new and published.snapshot != published.commit:
+        then = short(published.snapshot)
+        say(f"nothing to commit: {directory} is as it was in {then}, and {where} has moved on{tagged}")
+        return
     if not published.is_new:
         say(f"nothing to commit: {where} has {directory} as it is, in {short(published.commit)}{tagged}")
         return
@@ -81,6 +106,8 @@ def _print(request: Request, directory: Path, published: Published, seconds: flo
     say(f"  content  {count(totals.files, 'file')}, {format_size(totals.bytes)}")
     say(f"  read     {count(content.files_read, 'file')}, {format_size(content.bytes_read)}{unchanged}")
     say(f"  added    {format_size(content.stored_bytes)}{known}")
+    if published.snapshot != published.commit and published.parent is not None:
+        say(f"  merged   {short(published.snapshot)}, which is {directory}, into {short(published.parent)}")
     for subset in published.subsets:
         say(f"  subset   {where}+{subset.name}, {count(subset.totals.files, 'file')}")
     say(f"  time     {duration(seconds)}")
@@ -93,6 +120,7 @@ def _as_json(request: Request, published: Published, seconds: float) -> dict[str
         "tag": request.tag,
         "commit": published.commit.hex(),
         "parent": published.parent.hex() if published.parent else None,
+        "snapshot": published.snapshot.hex(),
         "new": published.is_new,
         "files": published.totals.files,
         "bytes": published.totals.bytes,

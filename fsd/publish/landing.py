@@ -106,15 +106,30 @@ async def write_commit(repositories: Repositories, request: Request, built: Buil
     return await repositories.writer.write(ObjectKind.COMMIT, encode_commit(header, built.root))
 
 
-async def land(repositories: Repositories, request: Request, commit: bytes, expected: bytes | None) -> None:
-    """Move the branch from `expected` to a commit. Raises ConflictError if it names something else by now."""
-    await repositories.refs.move_branch(
-        request.repository,
-        request.branch,
-        commit,
-        expected=expected,
-        summary=request.message.partition("\n")[0],
-    )
+async def land(
+    repositories: Repositories, request: Request, commit: bytes, expected: bytes | None, *, hint: str = ""
+) -> None:
+    """Move the branch from `expected` to a commit. Raises ConflictError, perhaps with a better hint, if it names
+    something else by now."""
+    summary = request.message.partition("\n")[0]
+    try:
+        await repositories.refs.move_branch(
+            request.repository, request.branch, commit, expected=expected, summary=summary
+        )
+    except ConflictError as error:
+        error.hint = hint or error.hint
+        raise
+
+
+def known_base(request: Request, recorded: bytes | None) -> bytes:
+    """What a folder was made from: as the request says, or as was recorded here. Raises UsageError if neither does."""
+    base = request.base or recorded
+    if base is None:
+        raise UsageError(
+            "a merge needs to know what the folder was made from, which was not recorded here",
+            hint="say it with --base REV; a path that the folder lacks counts as removed since",
+        )
+    return base
 
 
 async def follow_up(repositories: Repositories, request: Request, commit: bytes) -> tuple[CreatedSubset, ...]:
@@ -165,13 +180,13 @@ async def land_snapshot(repositories: Repositories, request: Request, built: Bui
     """Commit a snapshot that was made from commit `base` to a branch that has moved on to `tip`.
 
     The snapshot becomes a commit of its own, with `base` as its parent, and then a merge of it with the tip the
-    branch's new tip: the history has what everybody had in their folder. Raises ConflictError if both changed the same
-    paths since; no ref names the snapshot then.
+    branch's new tip: the history has what everybody had in their folder. The caller follows it up. Raises ConflictError
+    if both changed the same paths since; no ref names the snapshot then.
     """
     ours = repositories.built_tree(built)
     if ours.id == (await repositories.tree(base)).id:
         header = await repositories.commit(tip)
-        return Landed(tip, False, tip, header.tree, header.totals, await follow_up(repositories, request, tip), base)
+        return Landed(tip, False, tip, header.tree, header.totals, (), base)
     snapshot = await write_commit(repositories, request, built, (base,))
     for _ in range(repositories.limits.ref_attempts):
         origin = await _origin(repositories, request, snapshot, base, tip)
@@ -186,8 +201,7 @@ async def land_snapshot(repositories: Repositories, request: Request, built: Bui
         commit = await write_commit(repositories, request, merged, (tip, snapshot))
         moved_to = await _land_or_see(repositories, request, commit, tip)
         if moved_to is None:
-            subsets = await follow_up(repositories, request, commit)
-            return Landed(commit, True, tip, merged.id, merged.totals, subsets, snapshot)
+            return Landed(commit, True, tip, merged.id, merged.totals, (), snapshot)
         tip = moved_to
     raise _moves_too_often(request)
 

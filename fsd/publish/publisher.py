@@ -35,7 +35,17 @@ from fsd.publish.cover import cover
 from fsd.publish.delta import Delta
 from fsd.publish.guard import forbidden_directories
 from fsd.publish.known import KnownChunks
-from fsd.publish.landing import DEFAULT_BRANCH, Request, check_request, follow_up, land, write_commit
+from fsd.publish.landing import (
+    DEFAULT_BRANCH,
+    Landed,
+    Request,
+    check_request,
+    follow_up,
+    known_base,
+    land,
+    land_snapshot,
+    write_commit,
+)
 from fsd.publish.progress import NoProgress, Progress
 from fsd.publish.scan import ScanIndex, ScanKey, ScanWriter, open_scan_index
 from fsd.publish.source import SourceFolder
@@ -45,6 +55,11 @@ from fsd.repo.repository import Repositories
 from fsd.repo.subsets import CreatedSubset
 from fsd.repo.tree import Tree
 from fsd.tasks import only_error
+
+_WHEN_IT_MOVED = (
+    "nothing was lost: --merge keeps both changes, where they touch different paths; "
+    "committing the folder again as it is would undo the other one"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,8 @@ class Published:
     totals: Totals
     content: Content
     """What was read and stored for it."""
+    snapshot: bytes
+    """The commit that has what the folder has: `commit`, unless that has somebody else's changes as well."""
     subsets: tuple[CreatedSubset, ...]
     """Those that follow the branch."""
     seconds: Mapping[str, float]
@@ -69,7 +86,23 @@ class Published:
     @property
     def files_unchanged(self) -> int:
         """Files that were not read."""
-        return self.totals.files - self.content.files_read
+        return self.content.built.totals.files - self.content.files_read
+
+    @classmethod
+    def of_merge(cls, landed: Landed, content: Content) -> Published:
+        """What came of a merge."""
+        snapshot = landed.snapshot or landed.commit
+        return cls(
+            landed.commit,
+            landed.is_new,
+            landed.parent,
+            landed.tree,
+            landed.totals,
+            content,
+            snapshot,
+            (),
+            {},
+        )
 
 
 async def publish(
@@ -195,12 +228,12 @@ class _Publisher:
                 )
                 nursery.cancel_scope.cancel()
             self._is_complete = True
-            published = await self._commit(content)
+            published = await self._commit(content, None if index is None else index.commit)
             # The commit is made: notes that cannot be kept make the next one slow, and no more.
             with suppress(OSError):
                 if index is None or self._known.covers(index.commit):
-                    self._known.note_covered(published.commit)
-                await trio.to_thread.run_sync(scan.finish, published.commit)
+                    self._known.note_covered(published.snapshot)
+                await trio.to_thread.run_sync(scan.finish, published.snapshot)
         finally:
             scan.discard()
         return await self._name(published)
@@ -219,18 +252,26 @@ class _Publisher:
 
     # --- after
 
-    async def _commit(self, content: Content) -> Published:
-        """Write the commit and move the branch to it, unless the branch has that tree already."""
+    async def _commit(self, content: Content, base: bytes | None) -> Published:
+        """Write the commit and move the branch to it, unless the branch has that tree already.
+
+        `base` is the commit that the folder was last committed as, as far as this machine knows.
+        """
         self._begin("commit")
         request, repositories, built = self._request, self._repositories, content.built
         parent = None if self._parent is None else await self._tree(self._parent)
         is_new = request.allow_empty or parent is None or parent.id != built.id
+        if is_new and request.merge and self._parent is not None:
+            origin = known_base(request, base)
+            if origin != self._parent:
+                landed = await land_snapshot(repositories, request, built, origin, self._parent)
+                return Published.of_merge(landed, content)
         commit = self._parent
         if is_new or commit is None:
             parents = () if self._parent is None else (self._parent,)
             commit = await write_commit(repositories, request, built, parents)
-            await land(repositories, request, commit, self._parent)
-        return Published(commit, is_new, self._parent, built.id, built.totals, content, (), {})
+            await land(repositories, request, commit, self._parent, hint=_WHEN_IT_MOVED)
+        return Published(commit, is_new, self._parent, built.id, built.totals, content, commit, (), {})
 
     async def _name(self, published: Published) -> Published:
         """The tag, and the subsets that follow the branch. The commit stands whatever happens here."""

@@ -161,3 +161,38 @@ def test_a_fifo_is_named(fsd: Fsd, folder: Path) -> None:
     fsd("init")
     os.mkfifo(folder / "images" / "pipe")
     assert f"{folder}/images/pipe is a fifo" in fsd.fails(1, "commit", folder, "birds")
+
+
+def test_merging(fsd: Fsd, tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    for folder in (mine, theirs):
+        folder.mkdir()
+        (folder / "labels.csv").write_text("wren\n")
+        fsd("commit", folder, "birds", "-m", "One")
+    (theirs / "more.csv").write_text("robin\n")
+    second = fsd.json("commit", theirs, "birds", "-m", "Two")["commit"]
+    (mine / "mine.csv").write_text("tit\n")
+    made = fsd.json("commit", mine, "birds", "-m", "Three", "--merge")
+    assert made["parent"] == second
+    assert fsd.json("log", "birds")[0]["parents"] == [second, made["snapshot"]]
+    assert [entry["name"] for entry in fsd.json("ls", "birds/main")] == ["labels.csv", "mine.csv", "more.csv"]
+    assert [entry["name"] for entry in fsd.json("ls", f"birds/{made['snapshot']}")] == ["labels.csv", "mine.csv"]
+    said = fsd("commit", mine, "birds", "--merge")
+    assert said == f"nothing to commit: {mine} is as it was in {made['snapshot'][:12]}, and birds/main has moved on\n"
+    (mine / "mine.csv").write_text("great tit\n")
+    lines = fsd("commit", mine, "birds", "--merge").splitlines()
+    snapshot = fsd.json("log", "birds")[0]["parents"][1]
+    assert f"  merged   {snapshot[:12]}, which is {mine}, into {made['commit'][:12]}" in lines
+
+    (theirs / "labels.csv").write_text("blackbird\n")
+    fsd("commit", theirs, "birds", "--merge")
+    (mine / "labels.csv").write_text("jay\n")
+    before = fsd.json("ls", "birds")
+    assert "at the same paths: labels.csv; nothing was committed" in fsd.fails(3, "commit", mine, "birds", "--merge")
+    assert fsd.json("ls", "birds") == before
+    assert "--base" in fsd.fails(2, "commit", mine, "birds", "--base", "main")
+    assert "no revision 'mian'" in fsd.fails(4, "commit", mine, "birds", "--merge", "--base", "mian")
+    fsd("commit", mine, "birds", "--merge", "--base", "main")
+    assert [entry["name"] for entry in fsd.json("ls", "birds/main")] == ["labels.csv", "mine.csv"], (
+        "the rest is removed"
+    )
