@@ -15,6 +15,7 @@ import click
 
 from fsd.limits import MIB
 from fsd.publish.landing import Request
+from fsd.tasks import take_short_turns
 from fsd_cli.completion import complete_revision
 from fsd_cli.context import Invocation
 from fsd_cli.paths import DEFAULT_BRANCH
@@ -71,6 +72,7 @@ def commit_options(command: Callable[..., None]) -> Callable[..., None]:
         author: str | None,
         **others: Any,
     ) -> None:
+        take_short_turns()
         command(*arguments, said=Said(branch, message, tag, author), **others)
 
     for option in reversed(_OPTIONS):

@@ -1,13 +1,17 @@
-"""Many calls at once, a bounded number of tasks, one error."""
+"""Many calls at once, a bounded number of tasks, one error; and how threads take turns."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import trio
 
 from fsd.errors import FsdError
+
+_TURN_S = 0.0005
+"""One upload at 2 Gbit/s beside four threads that read and hash: 0.76 of the link with the usual 5 ms, 0.88 so."""
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -50,3 +54,12 @@ def only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
         return group
     first = errors.exceptions[0]
     return only_error(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def take_short_turns() -> None:
+    """Let threads take the interpreter's lock from each other after half a millisecond, not after five.
+
+    For a process that sends what it computes: a thread that sends needs the lock for a moment between two calls to the
+    system, and waits for it as long as the others' turns last.
+    """
+    sys.setswitchinterval(_TURN_S)

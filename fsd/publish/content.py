@@ -1,7 +1,8 @@
 """From a folder's changes to a tree in the store: everything durable but the commit that names it.
 
-Four kinds of tasks run at once: one walks and hands out reading (`Pipeline.run`), one places chunks and builds pages in
-tree order (here), some upload packs (`Packer`), some write the objects whose packs are durable (`DeferredWriter.run`).
+Five kinds of tasks run at once: one walks and hands out reading (`Pipeline.run`), one places chunks and builds pages in
+tree order (here), some load the base's pages for that (`PagesAhead`), some upload packs (`Packer`), some write the
+objects whose packs are durable (`DeferredWriter.run`).
 Each is slowed down by those behind it: memory is bounded by `publish_queue_bytes` read, and as many on their way to the
 store.
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import trio
 
+from fsd.publish.ahead import PagesAhead, pages_of
 from fsd.publish.delta import Batch
 from fsd.publish.known import KnownChunks
 from fsd.publish.packer import Packer
@@ -63,15 +65,21 @@ async def store_content(
     store, limits = repositories.store, repositories.limits
     order = Order()
     writer = DeferredWriter(store, order)
-    pipeline = Pipeline(source, repositories.marker.chunker, known.might_hold, limits, progress, before_reading)
     try:
+        refs = [] if base is None else await pages_of(base)
         async with trio.open_nursery() as writing:
-            writing.start_soon(writer.run, limits.upload_tasks)
+            writing.start_soon(writer.run, limits.publish_requests)
             async with trio.open_nursery() as uploading:
                 packer = Packer(store, limits, known, order, writer, progress, uploading)
                 placer = Placer(store, known, packer, writer, limits)
+                ahead = None
+                if base is not None and arrange is None:  # what is arranged elsewhere is not where the base has it
+                    ahead = PagesAhead(base, refs, limits.publish_requests, writing)
+                pipeline = Pipeline(
+                    source, repositories.marker.chunker, known.might_hold, limits, progress, before_reading, ahead
+                )
                 uploading.start_soon(pipeline.run, batches)
-                changes = _changes(pipeline, placer)
+                changes = _changes(pipeline, placer, ahead)
                 built = await build_tree(writer, changes if arrange is None else arrange(changes), base=base)
                 begin_phase("store")
                 await packer.finish()
@@ -92,9 +100,11 @@ async def store_content(
     )
 
 
-async def _changes(pipeline: Pipeline, placer: Placer) -> Changes:
+async def _changes(pipeline: Pipeline, placer: Placer, ahead: PagesAhead | None) -> Changes:
     async with aclosing(pipeline.results()) as results:
         async for reads in results:
             changes = await placer.place(reads)
             if changes:
+                if ahead is not None:
+                    ahead.reached(changes[0].key)
                 yield changes

@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from fsd.errors import CorruptDataError
 from fsd.format.model import Kind, PlacedChunk
 from fsd.format.page import Page
+from fsd.publish.ahead import pages_of
 from fsd.publish.known import KnownChunks
 from fsd.repo.repository import Repositories
-from fsd.repo.tree import PageRef, Tree
+from fsd.repo.tree import PageRef
 from fsd.tasks import gather
 
 
@@ -27,8 +28,8 @@ async def cover(repositories: Repositories, known: KnownChunks, commit: bytes, c
     """
     try:
         tree = await repositories.tree(commit)
-        skipped = {ref.child.id for ref in await _pages(await repositories.tree(covered))} if covered else set()
-        pages = [ref for ref in await _pages(tree) if ref.child.id not in skipped]
+        skipped = {ref.child.id for ref in await pages_of(await repositories.tree(covered))} if covered else set()
+        pages = [ref for ref in await pages_of(tree) if ref.child.id not in skipped]
     except CorruptDataError:
         return
     packs: dict[bytes, None] = {}
@@ -46,14 +47,6 @@ async def cover(repositories: Repositories, known: KnownChunks, commit: bytes, c
         known.note_durable(pack)
     if not unread:
         known.note_covered(commit)
-
-
-async def _pages(tree: Tree) -> list[PageRef]:
-    refs: list[PageRef] = []
-    walk = tree.walk_index()
-    while batch := await walk.next_pages():
-        refs += batch
-    return refs
 
 
 async def _learn_page(repositories: Repositories, known: KnownChunks, page: Page, packs: dict[bytes, None]) -> None:

@@ -20,6 +20,7 @@ import trio
 
 from fsd.format.chunker import ChunkerParams
 from fsd.limits import Limits
+from fsd.publish.ahead import PagesAhead
 from fsd.publish.delta import Batch
 from fsd.publish.ingest import LargeFile, MightHold, Read, ReadFile, Window, form_chunks, read_batch, window_bytes
 from fsd.publish.progress import Progress
@@ -79,13 +80,16 @@ class Pipeline:
         limits: Limits,
         progress: Progress,
         before_reading: Callable[[], Awaitable[None]],
+        ahead: PagesAhead | None = None,
     ) -> None:
-        """`before_reading` is awaited once, before the first file is read, and never if there is none to read."""
+        """`before_reading` is awaited once, before the first file is read, and never if there is none to read. `ahead`
+        is told of all changes."""
         self._source = source
         self._params = params
         self._might_hold = might_hold
         self._progress = progress
         self._before_reading: Callable[[], Awaitable[None]] | None = before_reading
+        self._ahead = ahead
         self._threads = trio.CapacityLimiter(limits.publish_threads)
         self._tiny_files = _TinyFiles(limits.publish_threads)
         self._capacity = limits.publish_queue_bytes
@@ -102,6 +106,8 @@ class Pipeline:
                 self._progress.unchanged(batch.unread_entries, batch.unread_bytes)
                 if not batch.changes:
                     continue
+                if self._ahead is not None:
+                    self._ahead.expect(batch.changes)
                 if batch.bytes and self._before_reading is not None:
                     await self._before_reading()
                     self._before_reading = None

@@ -76,7 +76,7 @@ class Placer:
                     packs[placement.pack] = None
             if not packs:
                 return
-            await gather(self._ask, packs, tasks=self._limits.upload_tasks)
+            await gather(self._ask, packs, tasks=self._limits.publish_requests)
 
     async def _ask(self, pack: bytes) -> None:
         try:

@@ -140,13 +140,23 @@ class GcsStore:
 
     @asynccontextmanager
     async def upload(self, key: str, *, bookmark: Bookmark | None = None) -> AsyncIterator[Upload]:
-        """Stream a new object."""
+        """Stream a new object. What goes wrong while parts are sent, the upload's own calls say."""
         check_key(key)
         upload = GcsUpload(self, key, self._shares, bookmark)
+        failure: Exception | None = None
         try:
-            yield upload
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(upload.run)
+                try:
+                    yield upload
+                except Exception as error:
+                    # Not through the nursery, which would put it into a group.
+                    failure = error
+                nursery.cancel_scope.cancel()
         finally:
             await upload.aclose()
+        if failure is not None:
+            raise failure
 
     def list(self, prefix: str, *, start_after: str = "") -> Listing:
         """A page of a thousand objects is one request."""

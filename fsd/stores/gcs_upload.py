@@ -5,8 +5,8 @@ itself, since nobody else has its bytes. An attempt that brought the upload on d
 
 A part is held until the server has acknowledged it. Parts grow while the link is fast, so that the round trip between
 two of them weighs less, and shrink when it is slow, so that none runs into the deadline. All uploads of a store share
-the memory that they may take. While a part is under way its writer waits; whoever wants the next part to be ready by
-then collects it meanwhile (`fsd.publish.packer` does).
+the memory that they may take. While one part is under way the next is collected: a task of the upload's own (`run`)
+sends them, and `write` waits only where there is no room. The last part is sent by whoever finishes.
 
 With a bookmark, an upload outlives its process: after each part it is written down how far the server got, and the
 checksum of all bytes up to there. Whoever takes it up writes the same bytes from the first on. What the server has is
@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import trio
 
-from fsd.errors import StorePermissionError, StoreUnreachableError
+from fsd.errors import FsdError, StorePermissionError, StoreUnreachableError
 from fsd.ids import Buffer
 from fsd.limits import MIB, Limits
 from fsd.stores.base import Bookmark, ObjectExistsError, Store, Version
@@ -76,9 +76,9 @@ class UploadShares:
         self._uploads -= 1
 
     @property
-    def most_bytes(self) -> int:
-        """What one part may take now."""
-        share = self._size_bytes // max(1, self._uploads)
+    def part_bytes(self) -> int:
+        """What one part may take now: an upload has two, one on its way and one that is collected."""
+        share = self._size_bytes // (2 * max(1, self._uploads))
         return min(max(share - share % UPLOAD_GRAIN_BYTES, MIN_PART_BYTES), MAX_PART_BYTES)
 
 
@@ -128,43 +128,77 @@ class GcsUpload:
         self._is_unsure = False
         """Whether the answer to the last part got lost."""
         self._is_usable = True
+        self._is_ending = False
+        self._is_sending = False
+        self._error: FsdError | None = None
+        """Why no more parts are sent."""
+        self._changed = trio.Event()
         shares.join()
 
+    async def run(self) -> None:
+        """Send each part when it is full; until cancelled, or no more is to come. Raises nothing: `write` does."""
+        while not self._is_ending and self._error is None:
+            if len(self._collected) < self._next_bytes:
+                await self._changed.wait()
+                continue
+            self._is_sending = True
+            try:
+                await self._send_part()
+            except FsdError as error:
+                self._error = error
+            self._is_sending = False
+            self._wake()
+
     async def write(self, data: Buffer) -> None:
-        """Collect a part, and send it when it is full."""
+        """Collect it."""
         self._check_usable()
         rest = memoryview(data).cast("B")
         self._is_usable = False
-        while len(self._collected) + rest.nbytes >= (size := self._next_bytes):
-            missing = max(0, size - len(self._collected))
-            self._collected.append(rest[:missing])
-            rest = rest[missing:]
-            await self._send_part(size)
-        self._collected.append(rest)
-        self._is_usable = True
+        while rest.nbytes:
+            while (room := self._next_bytes - len(self._collected)) <= 0 and self._error is None:
+                await self._changed.wait()
+            self._check_error()
+            self._collected.append(rest[:room])
+            rest = rest[room:]
+            if len(self._collected) >= self._next_bytes:
+                self._wake()
         await trio.lowlevel.checkpoint()
+        self._is_usable = True
 
     @property
     def _next_bytes(self) -> int:
         """The size of the next part. One ends where the checksum can be compared."""
-        size = min(self._part_bytes, self._shares.most_bytes)
+        size = min(self._part_bytes, self._shares.part_bytes)
         return size if self._mark is None else min(size, self._mark.received - self._passed)
 
     async def finish(self) -> Version:
         """Send the rest, which makes the object visible."""
         self._check_usable()
         self._is_usable = False
-        version = await (self._send_last() if self._url is not None else self._send_whole())
+        self._is_ending = True
+        self._wake()
+        while self._is_sending:
+            await self._changed.wait()
+        self._check_error()
+        version = await (self._send_whole() if self._url is None else self._send_last())
         self._url = None
         return version
 
     async def aclose(self) -> None:
-        """Forget it, unless it is finished or has a bookmark."""
+        """Forget it, unless it is finished or has a bookmark. `run` has ended."""
         self._is_usable = False
         self._shares.leave()
         self._collected = Collected()
         if self._bookmark is None:
             await self._cancel()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    def _check_error(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     async def _cancel(self) -> None:
         url, self._url = self._url, None
@@ -185,9 +219,8 @@ class GcsUpload:
         except StoreUnreachableError:
             self._part_bytes = MIN_PART_BYTES
         self._collected = Collected()
+        self._collected.append(data)
         try:
-            self._is_usable = True
-            await self.write(data)
             return await self._send_last()
         except ObjectExistsError:
             # It may be what was sent first, and the answer got lost.
@@ -200,12 +233,13 @@ class GcsUpload:
 
     # --- in parts
 
-    async def _send_part(self, size: int) -> None:
-        """What is collected, up to `size` bytes, but for what does not fill a grain."""
+    async def _send_part(self) -> None:
+        """One that is full, but for what does not fill a grain."""
         if self._url is None:
             await self._begin()
-            size = min(size, self._next_bytes)
+        size = min(self._next_bytes, len(self._collected))
         part = self._collected.take(size - size % UPLOAD_GRAIN_BYTES)
+        self._wake()
         started_s = trio.current_time()
         was_sent = await self._send(part, None)
         took_s = trio.current_time() - started_s
@@ -222,6 +256,8 @@ class GcsUpload:
             self._part_bytes = max(self._part_bytes // 2, MIN_PART_BYTES)
 
     async def _send_last(self) -> Version:
+        while len(self._collected) > self._next_bytes:
+            await self._send_part()
         if self._url is None:
             await self._begin()
         total = self._passed + len(self._collected)
