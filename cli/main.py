@@ -46,6 +46,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
         "ls": Listed("listing", "List repositories, revisions, or what is in one."),
         "log": Listed("log", "Show how a revision came about."),
         "cat": Listed("cat", "Write a file's content to standard output."),
+        "show": Listed("show", "Show what is known of a version or path, or what is in a model file."),
     },
     "Mount": {
         "mount": Listed("mount", "Mount a store: every version becomes a directory."),

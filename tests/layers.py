@@ -11,6 +11,7 @@ from pathlib import Path
 LAYERS = (
     "ground",
     "format",
+    "models",
     "stores",
     "repo",
     "cache",

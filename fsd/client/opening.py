@@ -29,19 +29,24 @@ def open_store(
     Raises UsageError for a malformed URL, size or configuration.
     """
     around = Surroundings(os.environ, None if url is None else os.fspath(url))
-    settings = around.settings
-    limits = settings.limits
+    settings = reader_settings(around)
+    if cache is not None:
+        settings = replace(settings, cache=Path(cache).absolute())
     if cache_size is not None:
-        limits = replace(limits, cache_bytes=cache_size if isinstance(cache_size, int) else parse_size(cache_size))
-    named = around.store_url
-    folder = local_path(named)
-    return Store(
-        ReaderSettings(
-            # A process that takes this over may have another working directory.
-            store=named if folder is None else os.fspath(folder),
-            cache=settings.cache_dir if cache is None else Path(cache).absolute(),
-            cache_home=around.cache_home,
-            state=around.state,
-            limits=limits,
-        )
+        size = cache_size if isinstance(cache_size, int) else parse_size(cache_size)
+        settings = replace(settings, limits=replace(settings.limits, cache_bytes=size))
+    return Store(settings)
+
+
+def reader_settings(around: Surroundings) -> ReaderSettings:
+    """What somebody with these surroundings reads. Raises UsageError for a malformed URL or configuration."""
+    settings = around.settings
+    folder = local_path(around.store_url)
+    return ReaderSettings(
+        # A process that takes this over may have another working directory.
+        store=around.store_url if folder is None else os.fspath(folder),
+        cache=settings.cache_dir,
+        cache_home=around.cache_home,
+        state=around.state,
+        limits=settings.limits,
     )

@@ -1,0 +1,1 @@
+"""What is inside of model files: formats, tensors, and what will not load where there is no GPU. Executes nothing."""
