@@ -22,7 +22,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [target for target in links_of(page) if not (page.parent / target).exists()] == []
 
 
-@pytest.mark.parametrize("folder", [DOCS, DOCS / "decisions"], ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", [DOCS, DOCS / "decisions", DOCS / "guide"], ids=lambda folder: folder.name)
 def test_every_page_is_in_the_table_of_contents(folder: Path) -> None:
     listed = links_of(folder / "README.md")
     assert {page.name for page in folder.glob("*.md")} - {"README.md"} <= listed

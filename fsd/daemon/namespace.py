@@ -1,8 +1,8 @@
 """A mount at a place that only this process and its children see: a mount namespace of our own.
 
 For who may not make or mount at `/fsd`: the kernel lets an ordinary user do so in a user namespace, where others see
-nothing of it. The place needs not exist. If the folder that it would be made in is not ours to write, that folder is
-shown again, with everything that is in it and the place besides; for `/fsd` this is a new root.
+nothing of it. The place needs not exist: the folder that it would be in is shown again, with everything that is there
+and the place besides. For `/fsd` this is a new root. On the disk nothing changes.
 
 Changes the whole process for good, which is to have one thread by then. Errors are FsdErrors; what was done before one
 vanishes with the process.
@@ -42,10 +42,10 @@ def show_at(source: Path, place: Path, staging: Path) -> None:
     is being prepared. Raises FsdError where namespaces are not permitted.
     """
     _leave()
-    if not place.is_dir() and not _made(place):
-        _show_with_place(source, place, staging)
-    else:
+    if place.is_dir():
         _mount(os.fspath(source), place, _MS_BIND | _MS_REC)
+    else:
+        _show_with_place(source, place, staging)
 
 
 def _leave() -> None:
@@ -74,17 +74,6 @@ def _wait_alone() -> None:
         if time.monotonic() > deadline:
             raise FsdError("cannot make a mount namespace: a thread still waits for a mount that does not answer")
         time.sleep(0.001)
-
-
-def _made(place: Path) -> bool:
-    """Make the folder `place`; False if we may not."""
-    try:
-        place.mkdir(parents=True)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return False
-        raise FsdError(f"cannot make {place}: {error.strerror}") from error
-    return True
 
 
 def _show_with_place(source: Path, place: Path, staging: Path) -> None:

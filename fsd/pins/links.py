@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from fsd.format.keys import is_repository_name
 from fsd.ids import ID_HEX_DIGITS, is_commit_prefix
+from fsd.repo.dates import DATED
 
 
 class Target(NamedTuple):
@@ -50,5 +51,6 @@ def parse_target(text: str, mountpoint: str) -> Target | None:
     revision, _, path = rest.partition("/")
     if not revision or not is_repository_name(repository):
         return None
-    base, _, subset = revision.partition("+")
-    return Target(repository, base, subset, path)
+    dated = DATED.match(revision)
+    base = dated[0] if dated else revision.partition("+")[0]
+    return Target(repository, base, revision[len(base) + 1 :], path)

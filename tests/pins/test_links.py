@@ -18,6 +18,7 @@ COMMIT = "4f2a91c0d3e7" + "0" * 52
         (f"/fsd/imagenet/{COMMIT}+tiny/train/a b", Target("imagenet", COMMIT, "tiny", "train/a b")),
         ("/fsd//imagenet/main/", Target("imagenet", "main")),
         ("/fsd/imagenet/main@2026-11-17", Target("imagenet", "main@2026-11-17")),
+        ("/fsd/imagenet/main@2026-11-17+01:00+tiny/x", Target("imagenet", "main@2026-11-17+01:00", "tiny", "x")),
         ("/fsd/imagenet/v1/../v2", Target("imagenet", "v2")),
         ("/fsd", None),
         ("/fsd/imagenet", None),
