@@ -18,6 +18,7 @@ import re
 from collections.abc import Awaitable, Callable
 from itertools import chain
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from integration.gcs_server.access import Access
 from integration.gcs_server.contents import Content, FileContent, read_all
@@ -173,7 +174,7 @@ class Api:
 
     async def _stat(self, request: Request, operation: Operation) -> Response:
         bucket = self._buckets[operation.bucket]
-        return _resource(bucket, bucket.read(operation.name, request.query))
+        return self._resource(request, bucket, bucket.read(operation.name, request.query))
 
     async def _list(self, request: Request, operation: Operation) -> Response:
         bucket, query = self._buckets[operation.bucket], request.query
@@ -192,7 +193,7 @@ class Api:
             if end < 0:
                 stored = bucket.find(name)
                 assert stored is not None
-                items.append(stored.as_json(bucket.name))
+                items.append(self._about(request, bucket, stored))
             else:
                 folder = name[: end + len(delimiter)]
                 prefixes.append(folder)
@@ -200,11 +201,24 @@ class Api:
         answer |= ({"items": items} if items else {}) | ({"prefixes": prefixes} if prefixes else {})
         return _json(200, answer)
 
+    def _about(self, request: Request, bucket: Bucket, stored: Stored) -> dict[str, Any]:
+        """An object's resource. It says where the bytes are: not every client makes that URL up by itself."""
+        place = f"{self.scheme}://{request.headers.get('host', '')}/download/storage/v1/b/{bucket.name}"
+        media = f"{place}/o/{quote(stored.name, safe='')}?generation={stored.generation}&alt=media"
+        return {**stored.as_json(bucket.name), "mediaLink": media}
+
+    def _resource(self, request: Request, bucket: Bucket, stored: Stored) -> Response:
+        response = _json(200, self._about(request, bucket, stored))
+        response.headers["ETag"] = stored.etag
+        return response
+
     # --- changing what is there
 
     async def _patch(self, request: Request, operation: Operation) -> Response:
         bucket = self._buckets[operation.bucket]
-        return _resource(bucket, bucket.patch(operation.name, request.query, parse_json(await request.body())))
+        return self._resource(
+            request, bucket, bucket.patch(operation.name, request.query, parse_json(await request.body()))
+        )
 
     async def _delete(self, request: Request, operation: Operation) -> Response:
         self._buckets[operation.bucket].delete(operation.name, request.query)
@@ -227,7 +241,9 @@ class Api:
         content = self._buckets.storage.store(pieces)
         components = sum(source.components or 1 for source in sources)
         settings = asked.get("destination", {})
-        return _resource(bucket, bucket.write(operation.name, content, request.query, settings, components=components))
+        return self._resource(
+            request, bucket, bucket.write(operation.name, content, request.query, settings, components=components)
+        )
 
     # --- uploads
 
@@ -241,7 +257,7 @@ class Api:
             settings, data = {"contentType": content_type}, memoryview(body)
         bucket.check_write(operation.name, request.query)
         content = self._buckets.storage.store([data])
-        return _resource(bucket, bucket.write(operation.name, content, request.query, settings))
+        return self._resource(request, bucket, bucket.write(operation.name, content, request.query, settings))
 
     async def _start(self, request: Request, operation: Operation) -> Response:
         settings = parse_json(await request.body())
@@ -259,14 +275,14 @@ class Api:
         )
         if session.finished is not None:
             await request.body()
-            return _resource(self._buckets[session.bucket], session.finished)
+            return self._resource(request, self._buckets[session.bucket], session.finished)
         if not part.is_question:
             await self._receive(request, session, part.start or 0)
             if part.total is None or session.received != part.total:
                 session.trim()
         if part.total is None or session.received != part.total:
             return Response(308, session.range_header)
-        return self._finish(session)
+        return self._finish(request, session)
 
     async def _receive(self, request: Request, session: Session, start: int) -> None:
         """Keeps what arrives, also of a body that breaks off."""
@@ -282,7 +298,7 @@ class Api:
             session.trim()
             raise
 
-    def _finish(self, session: Session) -> Response:
+    def _finish(self, request: Request, session: Session) -> Response:
         bucket = self._buckets[session.bucket]
         bucket.check_write(session.name, session.query)
         content = self._buckets.storage.store(session.pieces)
@@ -290,7 +306,7 @@ class Api:
             session.name, content, session.query, session.settings, known_crc32c=session.crc32c
         )
         session.pieces = []
-        return _resource(bucket, session.finished)
+        return self._resource(request, bucket, session.finished)
 
     async def _cancel(self, request: Request, _: Operation) -> Response:
         self._sessions.cancel(request.query.get("upload_id", ""))
@@ -345,12 +361,6 @@ def _body(response: Response, content: Content, start: int, end: int) -> Respons
 
 def _json(status: int, value: dict[str, Any]) -> Response:
     return Response(status, {"Content-Type": "application/json; charset=UTF-8"}, json.dumps(value).encode())
-
-
-def _resource(bucket: Bucket, stored: Stored) -> Response:
-    response = _json(200, stored.as_json(bucket.name))
-    response.headers["ETag"] = stored.etag
-    return response
 
 
 def _describe(bucket: Bucket) -> dict[str, Any]:

@@ -25,6 +25,9 @@ MAX_HEAD_BYTES = 64 * 1024
 RECEIVE_BYTES = 1024 * 1024
 """Of a body, at once."""
 
+MIN_FILE_BYTES = 64 * 1024
+"""From here on a body goes from its file to the socket without coming into this process."""
+
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]+)[^\r\n]*\r\n")
 
 
@@ -189,11 +192,8 @@ class Connection:
             raise DisconnectedError
         return int(match[1], 16)
 
-    async def send_head(
-        self, response: Response, *, content_length: int | None = None, body_follows: bool = False
-    ) -> None:
-        """The head of an answer; `content_length` is what it claims, by default the truth. With `body_follows` it may
-        wait for the first bytes of the body."""
+    async def send_head(self, response: Response, *, content_length: int | None = None) -> None:
+        """The head of an answer; `content_length` is what it claims, by default the truth."""
         claimed = response.body_bytes if content_length is None else content_length
         try:
             reason = HTTPStatus(response.status).phrase
@@ -203,16 +203,7 @@ class Connection:
         lines += [f"{name}: {value}" for name, value in response.headers.items()]
         if response.status not in (204, 304):
             lines.append(f"Content-Length: {claimed}")
-        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        if not body_follows:
-            await self.send(head)
-            return
-        try:
-            sent = await self._stream.socket.send(head, socket.MSG_MORE)
-        except OSError:
-            raise DisconnectedError from None
-        if sent < len(head):
-            await self.send(head[sent:])
+        await self.send("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
     async def send_body(self, response: Response, start: int, end: int, *, ready_s: float | None = None) -> int:
         """A part of an answer's body, at the link's pace, from `ready_s` on. Returns its bytes."""
@@ -220,7 +211,7 @@ class Connection:
         position = start
         while position < end:
             count = min(self.link.slice_bytes, end - position)
-            if response.file is not None:
+            if response.file is not None and end - start >= MIN_FILE_BYTES:
                 await flow.wait_turn(count)
                 await self._send_file(response.file[0], response.file[1] + position, count, flow)
             else:
@@ -253,6 +244,8 @@ class Connection:
                 raise RuntimeError("the file of an object is shorter than the object")
             position += sent
             count -= sent
+        # The kernel may keep the last bytes back for 200 ms, in case that more come; this pushes them out.
+        self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def _wait_writable(self, flow: Flow) -> None:
         try:

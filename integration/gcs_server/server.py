@@ -219,7 +219,7 @@ class GcsServer:
             case Drip(interval_s, head):
                 await self._drip(connection, response, interval_s, head=head)
                 return size
-        await connection.send_head(response, body_follows=size > 0)
+        await connection.send_head(response)
         return await connection.send_body(response, 0, size, ready_s=ready_s)
 
     async def _drip(self, connection: Connection, response: Response, interval_s: float, *, head: bool) -> None:
