@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,13 +32,13 @@ class Invocation(Surroundings):
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
 
 
-def run_command(context: click.Context, name: str, **arguments: object) -> None:
-    """Run the command `name` of `fsd` within another one, which so needs not import its module."""
+def run_command(context: click.Context, name: str, **arguments: object) -> Any:
+    """Run the command `name` of `fsd` within another one, which so needs not import its module; what it returns."""
     group = context.find_root().command
     assert isinstance(group, click.Group)
     command = group.get_command(context, name)
     assert command is not None
-    context.invoke(command, **arguments)
+    return context.invoke(command, **arguments)
 
 
 def global_options() -> list[click.Option]:

@@ -63,7 +63,11 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     },
 }
 
-HELPERS = {"pins_status": Listed("pins", "Show or check pins.")}
+HELPERS = {
+    "pins_status": Listed("pins", "Show or check pins."),
+    "examine_pins": Listed("examining", "Ask the store about pins."),
+    "coverage": Listed("prefetch", "Show how much of a path is in the cache."),
+}
 """What other commands run, so that they themselves need not import it. Not listed."""
 
 
@@ -89,7 +93,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if not ctx.resilient_parsing and not args[0].startswith("-") and _find(args[0]) is None:
+        if not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             hint = near_misses(args[0], self.list_commands(ctx)) or "'fsd --help' lists what there is"
             raise click.UsageError(f"no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)

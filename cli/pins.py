@@ -1,6 +1,7 @@
 """What `fsd status` shows of a Git work tree: each pin, how it stands, and what is wrong with it.
 
-Apart from the command itself, because a look at mounts must not wait until what opens a store is imported.
+Imports nothing that opens a store, which would take longer than all the rest: a daemon that has the store mounted is
+asked first, and only where there is none, or the answer has to be the store's own, is it opened.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import click
 
 from fsd.daemon import mounts
 from fsd.errors import FsdError, NotFoundError, StoreUnreachableError
-from fsd.pins.examine import Findings, Question, examine
+from fsd.pins.findings import Findings, Question
 from fsd.pins.manifest import FILE_NAME
-from fsd.repo.refs import SHOWN_DIGITS
-from fsd.repo.repository import Repositories
-from fsd_cli.context import Invocation, pass_invocation
-from fsd_cli.opening import run_on_store
+from fsd_cli.context import Invocation, pass_invocation, run_command
 from fsd_cli.output import json_option, note, print_json, print_table, say
 from fsd_cli.text import Column, count, shown
 from fsd_cli.worktrees import Pin, WorkTree, work_tree_at
+
+_SHOWN_DIGITS = 12
+"""Of a commit's id."""
 
 _COLUMNS = (Column("LINK"), Column("PIN"), Column("TAGS"), Column("BEHIND"), Column("HERE"))
 
@@ -43,21 +44,26 @@ class _Row(NamedTuple):
 @click.option("--check", is_flag=True)
 @json_option
 @pass_invocation
-def pins_status(invocation: Invocation, path: Path, check: bool, as_json: bool) -> None:
+@click.pass_context
+def pins_status(context: click.Context, invocation: Invocation, path: Path, check: bool, as_json: bool) -> None:
     """Show the pins of the Git work tree around PATH, or check them. `fsd status` runs this."""
     tree = work_tree_at(path)
     if check:
-        _check(invocation, tree)
+        _check(context, invocation, tree)
     else:
-        _show(invocation, tree, as_json=as_json)
+        _show(context, invocation, tree, as_json=as_json)
 
 
-def _show(invocation: Invocation, tree: WorkTree, *, as_json: bool) -> None:
+def _show(context: click.Context, invocation: Invocation, tree: WorkTree, *, as_json: bool) -> None:
     """Print every pin. A store that cannot be reached is a note: what is known without it is shown."""
     pins = tree.pins()
     here = _are_here(tree, pins)
+    questions = [
+        Question(pin.target, tree.followed(pin.link), is_here=bool(exists))
+        for pin, exists in zip(pins, here, strict=True)
+    ]
     try:
-        findings: Sequence[Findings | None] = _ask(invocation, tree, pins, here)
+        findings: Sequence[Findings | None] = _ask_store(context, invocation, tree, questions)
     except (NotFoundError, StoreUnreachableError) as error:
         note(f"tags and branches are not shown: {error}")
         findings = [None] * len(pins)
@@ -79,10 +85,10 @@ def _show(invocation: Invocation, tree: WorkTree, *, as_json: bool) -> None:
         note(f"not all of it is here: 'fsd up' mounts the store at {tree.mountpoint}")
 
 
-def _check(invocation: Invocation, tree: WorkTree) -> None:
+def _check(context: click.Context, invocation: Invocation, tree: WorkTree) -> None:
     """Print what is wrong with the pins, and raise FsdError if anything is. Needs the store, and no mount."""
     pins = tree.pins()
-    findings = _ask(invocation, tree, pins, [False] * len(pins))
+    findings = _ask_store(context, invocation, tree, [Question(pin.target, tree.followed(pin.link)) for pin in pins])
     problems = [(pin.link, found.problem) for pin, found in zip(pins, findings, strict=True) if found.problem]
     links = {pin.link for pin in pins}
     followed = tree.manifest.follow if tree.manifest is not None else {}
@@ -98,20 +104,15 @@ def _check(invocation: Invocation, tree: WorkTree) -> None:
         )
 
 
-def _ask(
-    invocation: Invocation, tree: WorkTree, pins: Sequence[Pin], here: Sequence[bool | None]
+def _ask_store(
+    context: click.Context, invocation: Invocation, tree: WorkTree, questions: Sequence[Question]
 ) -> Sequence[Findings]:
-    if not pins:
+    if not questions:
         return []
-    questions = [
-        Question(pin.target, tree.followed(pin.link), is_here=bool(exists))
-        for pin, exists in zip(pins, here, strict=True)
-    ]
-
-    async def work(repositories: Repositories) -> Sequence[Findings]:
-        return await examine(repositories, questions)
-
-    return run_on_store(tree.meant(invocation), work)
+    found: Sequence[Findings] = run_command(
+        context, "examine_pins", invocation=tree.meant(invocation), questions=questions
+    )
+    return found
 
 
 def _are_here(tree: WorkTree, pins: Sequence[Pin]) -> Sequence[bool | None]:
@@ -147,7 +148,7 @@ def _as_json(row: _Row) -> dict[str, Any]:
 
 def _cells(row: _Row) -> Sequence[str]:
     target, findings = row.pin.target, row.findings
-    base = target.base[:SHOWN_DIGITS] if target.is_fixed else shown(target.base)
+    base = target.base[:_SHOWN_DIGITS] if target.is_fixed else shown(target.base)
     what = f"{target.repository}/{base}" + (f"+{target.subset}" if target.subset else "")
     what += f"/{shown(target.path)}" if target.path else ""
     here = "?" if row.is_here is None else "yes" if row.is_here else "no"

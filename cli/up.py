@@ -19,7 +19,6 @@ from fsd.errors import ConflictError, CorruptDataError, FsdError, NotFoundError,
 from fsd.ids import content_id
 from fsd.pins import manifest, worktree
 from fsd.pins.manifest import Manifest
-from fsd.stores.open import local_path
 from fsd_cli.context import Invocation, pass_invocation, run_command
 from fsd_cli.output import note, say
 from fsd_cli.text import count, shown
@@ -70,7 +69,7 @@ def _mount_at(context: click.Context, wanted: Manifest) -> None:
     place = Path(wanted.mountpoint)
     there = mounts.mount_at(place)
     if there is not None and there.type == mounts.FILESYSTEM_TYPE and not mounts.is_stale(place):
-        if _is_same_store(there.source, wanted.store):
+        if wanted.is_store(there.source):
             return
         raise ConflictError(f"another store is mounted at {place}: {there.source}")
     try:
@@ -97,7 +96,7 @@ def _show_to_us_alone(context: click.Context, invocation: Invocation, wanted: Ma
     own = invocation.folder("XDG_STATE_HOME", ".local/state") / "fsd"
     staging = own / "staging"
     staging.mkdir(parents=True, exist_ok=True)
-    source = _mounted_somewhere(wanted.store)
+    source = _mounted_somewhere(wanted)
     if source is None:
         source = own / "mounts" / content_id(wanted.store.encode()).hex()[:16]
         source.mkdir(parents=True, exist_ok=True)
@@ -105,23 +104,16 @@ def _show_to_us_alone(context: click.Context, invocation: Invocation, wanted: Ma
     namespace.show_at(source, Path(wanted.mountpoint), staging)
 
 
-def _mounted_somewhere(store: str) -> Path | None:
+def _mounted_somewhere(wanted: Manifest) -> Path | None:
     """A mount of the store that answers us."""
     for mount in reversed(mounts.list_mounts()):
-        if mount.type == mounts.FILESYSTEM_TYPE and _is_same_store(mount.source, store):
+        if mount.type == mounts.FILESYSTEM_TYPE and wanted.is_store(mount.source):
             try:
                 mounts.status_of(mount, timeout_s=mounts.STATUS_TIMEOUT_S)
             except mounts.NotAnsweringError:
                 continue
             return Path(mount.mountpoint)
     return None
-
-
-def _is_same_store(mounted: str, named: str) -> bool:
-    folder = local_path(named)
-    if folder is None:
-        return mounted.rstrip("/") == named.rstrip("/")
-    return local_path(mounted) == folder
 
 
 def _missing(tree: WorkTree, pins: Sequence[Pin]) -> list[Pin]:

@@ -7,12 +7,11 @@ named subset or a path. All pins are asked about together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from fsd.errors import NotFoundError, UsageError
 from fsd.format.model import Kind
 from fsd.format.ref import Ref, RefKind
-from fsd.pins.links import Target
+from fsd.pins.findings import Findings, Question
 from fsd.repo.refs import StoredRef, short
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import Resolved, RevisionKind, resolve
@@ -21,30 +20,6 @@ from fsd.tasks import gather
 
 _SEGMENTS_AT_ONCE = 16
 """Parts of a long history read together, newest first, until the pinned commit is found."""
-
-
-class Question(NamedTuple):
-    """A pin to be examined."""
-
-    target: Target
-    branch: str
-    """That it follows."""
-    is_here: bool = False
-    """Its path exists on this machine, so that nobody needs to look for it in the store."""
-
-
-class Findings(NamedTuple):
-    """What the store says of a pin."""
-
-    commit: bytes | None
-    """None if its revision means nothing."""
-    tags: tuple[str, ...]
-    """That name the commit, sorted."""
-    has_branch: bool
-    behind: int | None
-    """How often the branch was moved since it named the commit last; None if it never did."""
-    problem: str
-    """Why the pin will not do, and what to do about it; '' if it is sound."""
 
 
 async def examine(repositories: Repositories, questions: Sequence[Question]) -> list[Findings]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from fsd.errors import FsdError, NotFoundError, UsageError, near_misses
 from fsd.format.keys import is_ref_name
@@ -52,6 +52,19 @@ class Manifest:
     """An absolute path without a slash at its end."""
     follow: Mapping[str, str] = field(default_factory=dict)
     """Branch by link, relative to the file's folder."""
+
+    def is_store(self, url: str) -> bool:
+        """Whether `url`, such as a mount's, names the same store: a folder can be written in several ways."""
+        return _canonical(url) == _canonical(self.store)
+
+
+def _canonical(url: str) -> str:
+    scheme, mark, rest = url.partition("://")
+    if mark and scheme.lower() != "file":
+        return url.rstrip("/")
+    # After file:// the name of this machine may come.
+    path = unquote(rest[max(rest.find("/"), 0) :]) if mark else url
+    return os.path.normpath(path)
 
 
 def find(top: Path) -> Manifest | None:

@@ -7,7 +7,8 @@ import pytest
 from fsd.errors import StoreUnreachableError
 from fsd.format.ref import MAX_MOVES
 from fsd.ids import content_id
-from fsd.pins.examine import Findings, Question, examine, moves_since
+from fsd.pins.examine import examine, moves_since
+from fsd.pins.findings import Findings, Question
 from fsd.pins.links import Target
 from fsd.repo.repository import Repositories, init_store, open_repositories
 from fsd.repo.rules import Rule

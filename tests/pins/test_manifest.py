@@ -127,3 +127,18 @@ def test_changes_in_any_order(
             expected[link] = branch
         assert set_followed(top, link, branch) is changed
         assert load(top).follow == expected
+
+
+@pytest.mark.parametrize(
+    ("store", "url", "same"),
+    [
+        ("/data/a b", "file:///data/a%20b", True),
+        ("file://localhost/data", "file:///data/", True),
+        ("/data", "file:///other", False),
+        ("gs://bucket/data/", "gs://bucket/data", True),
+        ("gs://bucket/data", "gs://bucket/Data", False),
+        ("gs://bucket/a", "file:///bucket/a", False),
+    ],
+)
+def test_the_same_store_written_in_another_way(store: str, url: str, same: bool) -> None:
+    assert Manifest(store).is_store(url) is same
