@@ -27,6 +27,9 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 """Those that every emulator of Azure has: no secret."""
 
 PAGE = 1000
+POLL_S = 0.02
+"""How often a server looks whether it is to end."""
+
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)\Z")
 _BLOCK = re.compile(rb"<(?:Latest|Uncommitted)>([^<]+)</")
 _PART = re.compile(r"^DELETE (\S+) HTTP/1.1", re.MULTILINE)
@@ -115,7 +118,7 @@ class AzureServer:
         handler = type("Handler", (_Handler,), {"server_": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}/{ACCOUNT}"
 
     def __enter__(self) -> AzureServer:

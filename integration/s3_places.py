@@ -12,17 +12,21 @@ from typing import Any
 
 import pytest
 import trio
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.models import s3_backends
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from fsd.limits import Limits
-from fsd.stores.base import Store
 from fsd.stores.obstore import ObstoreStore
 from fsd.stores.obstore_clients import s3_clients
 from fsd.stores.obstore_clouds import S3
 from tests.contract.places import MakePlace, Place
 
 LIMITS = Limits(store_timeout_s=20.0, store_connections=16, store_attempts=4, retry_min_s=0.001, retry_max_s=0.01)
+
+POLL_S = 0.02
+"""How often the server looks whether it is to end."""
 
 SECRET = "a-secret-that-nobody-may-see"
 
@@ -42,15 +46,35 @@ class MotoServer:
         self._lock = threading.Lock()
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
-        self.requests: list[tuple[str, str]] = []
-        """Method and path of each."""
+        self.requests: list[tuple[str, str, str]] = []
+        """Method, path with query, and the authorization of each."""
+        self.refusals: list[tuple[str, str, str]] = []
+        """The status and the body of the next answers, each for the first request that its method fits."""
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         with self._lock:
-            self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+            method, query = environ["REQUEST_METHOD"], environ["QUERY_STRING"]
+            path = environ["PATH_INFO"] + (f"?{query}" if query else "")
+            self.requests.append((method, path, environ.get("HTTP_AUTHORIZATION", "")))
+            for refusal in self.refusals:
+                if refusal[0] == method:
+                    self.refusals.remove(refusal)
+                    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                    body = f"<Error>{refusal[2]}</Error>".encode()
+                    start_response(refusal[1], [("Content-Length", str(len(body)))])
+                    return [body]
             return list(self._app(environ, start_response))
+
+    def fill(self, bucket: str, names: Iterable[str]) -> None:
+        """Objects that nobody had to send."""
+        for name in names:
+            s3_backends[ACCOUNT]["aws"].put_object(bucket, name, b"x")
+
+    def unfinished_uploads(self, bucket: str) -> int:
+        """Multipart uploads that hold parts."""
+        return len(s3_backends[ACCOUNT]["aws"].buckets[bucket].multiparts)
 
     def __enter__(self) -> MotoServer:
         self._thread.start()
@@ -97,7 +121,7 @@ class S3Places:
         self._server.create_bucket(name)
         return Place(lambda: self.open(name))
 
-    def open(self, bucket: str, limits: Limits = LIMITS) -> Store:
+    def open(self, bucket: str, limits: Limits = LIMITS) -> ObstoreStore:
         """A store that will be closed."""
         store = ObstoreStore(S3, bucket, "some/prefix", limits, s3_clients)
         self._opened.append(store)

@@ -203,9 +203,8 @@ class ObstoreStore:
                 f"cannot {verb} {key}: {self._url} did not answer within {timeout_s:g} s", hint=CHECK_NETWORK
             ) from None
         except FAILURES as error:
-            host = bucket.clients.host if bucket else self._cloud.name
             is_anonymous = bucket is not None and bucket.clients.is_anonymous
-            raise translate(error, verb, key, self._url, self._cloud, host, is_anonymous=is_anonymous) from None
+            raise translate(error, verb, key, self._url, self._cloud, is_anonymous=is_anonymous) from None
 
     # --- inside
 

@@ -12,6 +12,7 @@ Every body is checked against what its answer says. Nothing here tries again.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,17 @@ _MAX_OFFSET = (1 << 63) - 1
 
 _NO_CACHE: Any = {"Cache-Control": "no-cache"}
 """Said of objects that are served to anybody: without it, caches on the way may keep copies of what was replaced."""
+
+
+class _NoSignatures(logging.Filter):
+    """A signed URL is a secret, and urllib3 logs all URLs when it is asked for details."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return _SIGNATURE.search(record.getMessage()) is None
+
+
+_SIGNATURE = re.compile(r"X-Amz-Signature=|[?&]sig=")
+_NO_SIGNATURES = _NoSignatures()
 
 
 class UnusableAnswerError(Exception):
@@ -85,6 +97,7 @@ class Bucket:
         self.clients = clients
         self._store = clients.single
         self._http = urllib3.PoolManager(retries=False, timeout=timeout_s)
+        logging.getLogger("urllib3.connectionpool").addFilter(_NO_SIGNATURES)
 
     # --- reading
 

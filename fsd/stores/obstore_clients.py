@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import botocore.session
 import obstore
@@ -46,8 +45,6 @@ class Clients:
     patient: S3Store | AzureStore
     """Parts of uploads are sent again where that failed."""
     is_anonymous: bool
-    host: str
-    """Who is asked."""
 
 
 def s3_clients(bucket: str, limits: Limits) -> Clients:
@@ -94,25 +91,13 @@ def azure_clients(container: str, limits: Limits) -> Clients:
         if "Account must be specified" in str(error):
             raise NoAccountError from None
         raise
-    if _IDENTITIES.isdisjoint(first.config) and _lacks_token(first):
-        for name in ("use_azure_cli", "skip_signature"):
-            found = making({name: True})
-            if name == "skip_signature" or not _lacks_token(found(NO_RETRIES)):
-                return _clients(AZURE, found, limits, is_anonymous=name == "skip_signature")
-    return _clients(AZURE, making({}), limits, is_anonymous=bool(first.config.get("skip_signature")))
-
-
-_IDENTITIES = {
-    "account_key",
-    "sas_key",
-    "token",
-    "client_secret",
-    "federated_token_file",
-    "credential_type",
-    "use_azure_cli",
-    "skip_signature",
-}
-"""Settings that say who we are. Without any, object_store takes the machine's identity, which most machines lack."""
+    if not _lacks_token(first):
+        return _clients(AZURE, making({}), limits, is_anonymous=False)
+    # Neither the environment nor the machine says who we are.
+    logged_in = making({"use_azure_cli": True})
+    if not _lacks_token(logged_in(NO_RETRIES)):
+        return _clients(AZURE, logged_in, limits, is_anonymous=False)
+    return _clients(AZURE, making({"skip_signature": True}), limits, is_anonymous=True)
 
 
 class _Provider:
@@ -137,10 +122,7 @@ class _Provider:
 def _clients(
     cloud: Cloud, make: Callable[[Any], S3Store | AzureStore], limits: Limits, *, is_anonymous: bool
 ) -> Clients:
-    single = make(NO_RETRIES)
-    endpoint = single.config.get("aws_endpoint_url_s3") or single.config.get("endpoint")
-    host = urlsplit(str(endpoint)).netloc.rpartition("@")[2] if endpoint else cloud.name
-    return Clients(cloud, single, make(part_retries(limits)), is_anonymous, host)
+    return Clients(cloud, make(NO_RETRIES), make(part_retries(limits)), is_anonymous)
 
 
 def _lacks_token(client: AzureStore) -> bool:

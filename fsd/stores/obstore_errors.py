@@ -37,6 +37,7 @@ CHECK_NETWORK = "check the network, or try again later"
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]+)</Code>")
+_HOST = re.compile(r"performing [A-Z]+ https?://(?:[^/@\s]*@)?([^/@\s]+)/")
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>")
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"}
@@ -54,9 +55,7 @@ _NOT_ACCEPTED = {
 _WRONG_REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"}
 
 
-def translate(
-    error: Exception, verb: str, key: str, url: str, cloud: Cloud, host: str, *, is_anonymous: bool
-) -> FsdError:
+def translate(error: Exception, verb: str, key: str, url: str, cloud: Cloud, *, is_anonymous: bool) -> FsdError:
     """The error to raise for `error`, which hindered us to `verb` the object `key` of the store `url`."""
     what = f"cannot {verb} {key} in {url}"
     text = str(error)
@@ -79,7 +78,7 @@ def translate(
     refused = isinstance(error, PermissionDeniedError | UnauthenticatedError) or (
         status is not None and status[1] in ("401", "403")
     )
-    if code is not None and code[1] in _WRONG_REGION:
+    if (code is not None and code[1] in _WRONG_REGION) or "redirect without LOCATION" in text:
         return _wrong_region(what, text)
     if refused or (code is not None and code[1] in _EXPIRED | _NOT_ACCEPTED):
         return _refused(what, code[1] if code else "", cloud, is_anonymous=is_anonymous)
@@ -87,7 +86,7 @@ def translate(
         return _no_bucket(what, url, cloud)
     if isinstance(error, FileNotFoundError) and verb == "read":
         return ObjectNotFoundError(key, url)
-    return StoreUnreachableError(f"{what}: {reason(error, host)}", hint=CHECK_NETWORK)
+    return StoreUnreachableError(f"{what}: {_reason(error, cloud)}", hint=CHECK_NETWORK)
 
 
 def _refused(what: str, code: str, cloud: Cloud, *, is_anonymous: bool) -> StorePermissionError:
@@ -121,10 +120,12 @@ def _no_bucket(what: str, url: str, cloud: Cloud) -> StoreUnreachableError:
     )
 
 
-def reason(error: Exception, host: str) -> str:
+def _reason(error: Exception, cloud: Cloud) -> str:
     """Why nothing came of a request, in a few words."""
     text = str(error)
     status = _STATUS.search(text)
+    asked = _HOST.search(text)
+    host = asked[1] if asked else cloud.name
     match error:
         case UnusableAnswerError():
             return f"the answer of {host} cannot be used: {error}"

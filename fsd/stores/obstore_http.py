@@ -47,7 +47,6 @@ class HttpStore:
     def __init__(self, url: str, limits: Limits) -> None:
         self.limits = limits
         self._url = url
-        self._host = url.split("/")[2]
         self._limiter = trio.CapacityLimiter(limits.store_connections)
         options = client_options(limits)
         self._unchanging = HTTPStore(url, client_options=options, retry_config=NO_RETRIES)
@@ -109,6 +108,9 @@ class HttpStore:
         return Listing(next_batch)
 
     async def _list_refs(self, prefix: str, start_after: str) -> Sequence[ObjectInfo]:
+        if not prefix:
+            # Whoever looks at all there is means to make a store.
+            self._refuse()
         if not prefix.startswith(REFS):
             raise UsageError(
                 f"{self._url} is behind a web server, which cannot list {prefix}*",
@@ -157,7 +159,7 @@ class HttpStore:
         del expected
         self._refuse(key)
 
-    def _refuse(self, key: str) -> NoReturn:
+    def _refuse(self, key: str = "refused") -> NoReturn:
         check_key(key)
         raise UsageError(
             f"{self._url} can only be read: it is behind a web server",
@@ -193,7 +195,7 @@ class HttpStore:
                 hint=CHECK_NETWORK,
             ) from None
         except FAILURES as error:
-            raise translate(error, verb, key, self._url, WEB, self._host, is_anonymous=False) from None
+            raise translate(error, verb, key, self._url, WEB, is_anonymous=False) from None
 
 
 def _fetch(client: HTTPStore, key: str, start: int, length: int | None, is_wanted: IsWanted) -> Fetched:
