@@ -68,8 +68,10 @@ def _git(top: Path, *arguments: str) -> Iterator[str]:
     """The NUL-terminated items that git prints. Raises FsdError."""
     done = _run(top, *arguments)
     if done.returncode != 0:
-        said = os.fsdecode(done.stderr).strip().split("\n")[-1]
-        raise FsdError(f"git {arguments[0]} in {top} failed: {said}")
+        lines = os.fsdecode(done.stderr).strip().split("\n")
+        # After what went wrong, Git may go on for paragraphs about what to do.
+        said = next((line for line in lines if line.startswith("fatal: ")), lines[-1])
+        raise FsdError(f"git {arguments[0]} in {top} failed: {said.removeprefix('fatal: ')}")
     return (item for item in os.fsdecode(done.stdout).split("\0") if item)
 
 
