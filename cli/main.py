@@ -51,7 +51,9 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     "Mount": {
         "mount": Listed("mount", "Mount a store: every version becomes a directory."),
         "umount": Listed("mount", "Take a mount down."),
-        "status": Listed("mount", "Show mounts and their caches, or the pins of a Git work tree."),
+        "status": Listed("mount", "Show mounts, what of a path is cached, or a work tree's pins."),
+        "prefetch": Listed("prefetch", "Fetch a version, folder or file into the cache of its mount."),
+        "evict": Listed("prefetch", "Let the cache go of a version, folder or file."),
     },
     "Care": {
         "verify": Listed("verify", "Check that everything in the store is there and right."),

@@ -95,12 +95,20 @@ def umount(invocation: Invocation, mountpoint: Path, lazy: bool) -> None:
 
 @click.command()
 @click.argument("path", type=Path, required=False)
-@click.option("--mounts", "only_mounts", is_flag=True, help="Show mounts also where there are pins.")
+@click.option(
+    "--mounts", "only_mounts", is_flag=True, help="Show mounts, also for a path in one or where there are pins."
+)
+@click.option("--verify", is_flag=True, help="Of a path in a mount, read and check all that is in the cache.")
 @click.option("--check", is_flag=True, help="Say which pins of a Git work tree will not do, and fail if any will not.")
 @json_option
 @click.pass_context
-def status(context: click.Context, path: Path | None, only_mounts: bool, check: bool, as_json: bool) -> None:
-    """Show mounts and their caches: all of them, or the one that PATH is in.
+def status(
+    context: click.Context, path: Path | None, only_mounts: bool, verify: bool, check: bool, as_json: bool
+) -> None:
+    """Show mounts and their caches: all of them, or the one at PATH.
+
+    If PATH is a version in a mount, or a folder or file of one, show how much of it is in the cache: whether it is
+    complete, checked and pinned, so that it can be read with the store out of reach.
 
     In a Git work tree with pins, or if PATH is in one, show its pins: which commit, its tags, how far their branch has
     moved on, and whether they lead to something on this machine.
@@ -113,7 +121,12 @@ def status(context: click.Context, path: Path | None, only_mounts: bool, check: 
         around = mounts.mount_of(path)
         if around is None:
             raise NotFoundError(f"{path} is in no mount of fsd")
+        if not only_mounts and _is_in_version(around, path):
+            run_command(context, "coverage", path=path, verify=verify, as_json=as_json)
+            return
         found = [around]
+    if verify:
+        raise UsageError("--verify takes a path in a mount")
     rows = [(mount, _ask(mount)) for mount in found]
     if as_json:
         print_json([_described(mount, answer) for mount, answer in rows])
@@ -124,6 +137,7 @@ def status(context: click.Context, path: Path | None, only_mounts: bool, check: 
             Column("UP", right=True),
             Column("CACHE", right=True),
             Column("OF", right=True),
+            Column("PINNED", right=True),
             Column("FETCHED", right=True),
             Column("STORE"),
         ]
@@ -137,6 +151,16 @@ def _has_pins(path: Path | None) -> bool:
     if path is None:
         return pinned_work_tree_at(Path()) is not None
     return mounts.mount_of(path) is None and find_top(path) is not None
+
+
+def _is_in_version(mount: mounts.Mount, path: Path) -> bool:
+    """Whether `path`, which is in the mount, leads to a version or into one; else it is the mount that is meant."""
+    try:
+        real = mounts.within(mounts.STATUS_TIMEOUT_S, lambda: os.path.realpath(path))
+    except TimeoutError:
+        return False
+    names = Path(os.path.relpath(real, mount.mountpoint)).parts
+    return len(names) >= 2 and names[0] not in (".fsd", "..")
 
 
 def _ask(mount: mounts.Mount) -> dict[str, Any] | None:
@@ -156,7 +180,7 @@ def _described(mount: mounts.Mount, answer: dict[str, Any] | None) -> dict[str, 
 
 def _row(mount: mounts.Mount, answer: dict[str, Any] | None) -> list[str]:
     if answer is None:
-        return [shown(mount.mountpoint), NOT_ANSWERING, "", "", "", "", shown(mount.source)]
+        return [shown(mount.mountpoint), NOT_ANSWERING, "", "", "", "", "", shown(mount.source)]
     cache = answer["cache"]
     return [
         shown(mount.mountpoint),
@@ -164,6 +188,7 @@ def _row(mount: mounts.Mount, answer: dict[str, Any] | None) -> list[str]:
         duration(_uptime_s(answer)),
         format_size(cache["used_bytes"]),
         format_size(cache["limit_bytes"]),
+        format_size(cache["pinned_bytes"]),
         format_size(cache["fetched_bytes"]),
         shown(mount.source),
     ]

@@ -12,6 +12,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -19,7 +20,7 @@ import trio
 from fsd.cache.cache import Cache
 from fsd.clock import now_us
 from fsd.config import default_cache_path
-from fsd.daemon import lifecycle
+from fsd.daemon import control, lifecycle
 from fsd.daemon.lifecycle import ReadyPipe
 from fsd.daemon.notify import Notifier
 from fsd.daemon.settings import MountSettings
@@ -48,12 +49,13 @@ async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -
         until_mounted.enter_context(lifecycle.prepared(settings.mountpoint))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope, notifier)
-            async with _opened(settings, about) as (store, vfs):
+            async with _opened(settings, about) as (store, folder, vfs):
                 options = lifecycle.mount_options(store.url, allow_other=settings.allow_other)
                 with mounted(
                     Operations(vfs), settings.mountpoint, options, settings.limits, interposed=settings.interposed
                 ) as session:
                     until_mounted.close()
+                    nursery.start_soon(_control, folder, about, vfs)
                     nursery.start_soon(_announce, settings, about, session, ready, notifier)
                     await session.serve()
                     log.info("unmounted")
@@ -69,8 +71,8 @@ async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope
 
 
 @asynccontextmanager
-async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterator[tuple[Store, Vfs]]:
-    """Everything below the kernel."""
+async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterator[tuple[Store, Path, Vfs]]:
+    """Everything below the kernel; the folder is the cache's."""
     limits = settings.limits
     async with AsyncExitStack() as stack:
         store = open_store(settings.store, limits)
@@ -83,7 +85,18 @@ async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterat
         cache = await stack.enter_async_context(Cache.open(folder, packs, limits, purpose=purpose))
         loader = cache.loader(StoreLoader(store))
         repositories = await open_repositories(store, limits, marker=marker, loader=loader)
-        yield store, await stack.enter_async_context(Vfs.open(repositories, cache, limits, about=about))
+        yield store, folder, await stack.enter_async_context(Vfs.open(repositories, cache, limits, about=about))
+
+
+async def _control(folder: Path, about: dict[str, Any], vfs: Vfs) -> None:
+    """Serve the control socket. Where there can be none, the mount does without."""
+    try:
+        with control.listening(folder) as listener:
+            about["control"] = str(folder / control.SOCKET_NAME)
+            await control.serve(listener, vfs)
+            await trio.sleep_forever()
+    except OSError as error:
+        log.warning("there is no control socket in %s: %s", folder, error.strerror)
 
 
 async def _close(store: Store) -> None:

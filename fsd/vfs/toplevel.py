@@ -40,7 +40,8 @@ class TopLevel:
     ) -> None:
         self._repositories = repositories
         self._refs = refs
-        self._versions = Versions(repositories, refs)
+        self.versions = Versions(repositories, refs)
+        """What names in repositories mean."""
         self._virtual = virtual
         self._limits = limits
         self._clock = clock
@@ -83,7 +84,7 @@ class TopLevel:
 
     async def _lookup_version(self, repository: str, name: bytes) -> Attributes | Missing:
         text = _text(name)
-        named = await self._versions.find(repository, text) if text else None
+        named = await self.versions.find(repository, text) if text else None
         if named is None:
             return Missing(self._limits.entry_timeout_s)
         timeout_s = self._limits.immutable_timeout_s if named.is_fixed else self._limits.entry_timeout_s
@@ -114,7 +115,7 @@ class TopLevel:
         """Entries after number `start`; None if `directory` is no directory outside of versions."""
         timeout_s = self._limits.entry_timeout_s
         if isinstance(directory, RepositoryNode):
-            listed = await self._versions.list(directory.name)
+            listed = await self.versions.list(directory.name)
             nodes = [(name.encode(), self._node(directory.name, name, meant)) for name, meant in listed]
             if not all(node.is_dated for _, node in nodes if isinstance(node, VersionNode)):
                 # Loading every commit to show its time would cost a request a tag. Who wants to know asks again.

@@ -39,6 +39,7 @@ from fsd.vfs.attributes import (
     NotSymlinkError,
     StaleInodeError,
 )
+from fsd.vfs.holdings import Holdings, Observer
 from fsd.vfs.inodes import DIRECTORY, FIRST_TREE_INO, FLAVOUR_BITS, SYMLINK
 from fsd.vfs.nodes import LinkNode, Node, RepositoryNode, VersionNode, VirtualFileNode
 from fsd.vfs.reads import FileRange, Reads
@@ -79,6 +80,10 @@ class Vfs:
         self._top = TopLevel(repositories, self._refs, VirtualFiles(self.status, self.errors), limits, clock)
         self._trees = Trees(repositories, limits)
         self._reads = Reads(cache, repositories.objects, self._trees.entry, limits, nursery)
+        self._observers: list[Observer] = []
+        """Told of each read."""
+        self.holdings = Holdings(repositories, self._top.versions, self._trees, cache, limits, self._observers, clock)
+        """What the cache holds of paths."""
 
     @classmethod
     @asynccontextmanager
@@ -190,7 +195,11 @@ class Vfs:
         """Up to `size` bytes from `offset`, fewer only where the file ends; None if that takes `read`."""
         self.requests["read"] += 1
         wanted = self._file_range(ino, offset, size)
-        return self._reads.read_nowait(wanted) if isinstance(wanted, FileRange) else wanted
+        if not isinstance(wanted, FileRange):
+            return wanted
+        for observe in self._observers:
+            observe(wanted)
+        return self._reads.read_nowait(wanted)
 
     async def read(self, ino: int, offset: int, size: int) -> Buffer:
         """The same, waiting for at most `limits.read_deadline_s`."""
@@ -272,6 +281,7 @@ class Vfs:
             **self._about,
             "store": self._repositories.store.url,
             "cache": asdict(self._cache.statistics()),
+            "pins": self.holdings.pins(),
             "inodes": {
                 "in_trees": len(table),
                 "in_trees_bytes": table.memory_bytes,

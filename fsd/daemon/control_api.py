@@ -1,0 +1,271 @@
+"""What the control socket answers: HTTP, JSON in and out.
+
+    GET  /v1/status       as `.fsd/status`
+    POST /v1/coverage     {"path", "verify"}              how much of a path is in the cache
+    POST /v1/prefetch     {"path", "pin", "partial"}      fetch it
+    POST /v1/evict        {"path", "unpin"}               let go of it
+    POST /v1/record       {"path"}                        the order of reads, as they happen
+    POST /v1/replay?path  JSON strings, one a line        fetch files in this order
+
+Paths count from the mountpoint, with no symlink in them. Everything that takes long answers with lines of JSON: any
+number of {"progress": …}, at least one a second, for `record` {"path": …}, and at the end {"result": …} or
+{"error": {"message", "hint", "exit_code"}}. Who goes away cancels what he asked for.
+
+The only module that imports starlette and hypercorn. To be loaded when it is needed: that takes a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import hypercorn.config
+import hypercorn.trio
+import trio
+from hypercorn.typing import Framework
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from fsd.errors import FsdError, UsageError
+from fsd.vfs.vfs import Vfs
+
+log = logging.getLogger(__name__)
+
+MAX_REQUEST_BYTES = 1 << 20
+"""Of what is asked, but for an order, which is streamed. A path has 4 KiB."""
+
+MAX_LINE_BYTES = 1 << 16
+"""Of an order."""
+
+PROGRESS_INTERVAL_S = 0.2
+SIGN_OF_LIFE_S = 1.0
+"""Without news, the last progress is sent again after this long."""
+
+_MEMBERS = {"path": str, "verify": bool, "pin": bool, "partial": bool, "unpin": bool}
+
+
+async def serve(listener: socket.socket, vfs: Vfs) -> None:
+    """Answer on a listening socket until cancelled. The socket stays the caller's."""
+    config = hypercorn.config.Config()
+    # Closed by hypercorn, which takes a number.
+    config.bind = [f"fd://{os.dup(listener.fileno())}"]
+    config.accesslog = None
+    config.errorlog = _quiet_logger()
+    await hypercorn.trio.serve(_application(vfs), config, mode="asgi")
+
+
+def _quiet_logger() -> logging.Logger:
+    """That it listens, and where, is no news."""
+    logger = logging.getLogger("fsd.control")
+    logger.setLevel(logging.WARNING)
+    return logger
+
+
+@dataclass(slots=True)
+class Answer:
+    """The lines of one answer, and the lines that came with the question."""
+
+    progress: dict[str, Any] = field(default_factory=dict)
+    changed: bool = True
+    lines_send: trio.MemorySendChannel[dict[str, Any]] = field(init=False)
+    lines: trio.MemoryReceiveChannel[dict[str, Any]] = field(init=False)
+    body_send: trio.MemorySendChannel[bytes] = field(init=False)
+    body: trio.MemoryReceiveChannel[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lines_send, self.lines = trio.open_memory_channel[dict[str, Any]](1)
+        self.body_send, self.body = trio.open_memory_channel[bytes](1)
+
+    def report(self, progress: dict[str, Any]) -> None:
+        """Say how far it is: the last word is sent when it is time."""
+        self.progress = progress
+        self.changed = True
+
+    async def emit(self, line: dict[str, Any]) -> None:
+        """Send a line now."""
+        await self.lines_send.send(line)
+
+
+Operation = Callable[[Answer], Awaitable[dict[str, Any]]]
+
+
+class Lines(Response):
+    """Runs an operation while its answer is sent, and cancels it when the client goes away."""
+
+    def __init__(self, operation: Operation) -> None:
+        super().__init__(media_type="application/jsonl")
+        self._operation = operation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        answer = Answer()
+        last: dict[str, Any] | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_listen, receive, answer, nursery.cancel_scope)
+            nursery.start_soon(_send_lines, answer, send)
+            nursery.start_soon(_send_progress, answer)
+            last = await self._run(answer)
+            nursery.cancel_scope.cancel()
+        if last is not None:
+            await send(_body(last, more=False))
+
+    async def _run(self, answer: Answer) -> dict[str, Any]:
+        try:
+            return {"result": await self._operation(answer)}
+        except FsdError as error:
+            return {"error": {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}}
+
+
+_HEADERS = [(b"content-type", b"application/jsonl")]
+
+
+async def _listen(receive: Receive, answer: Answer, scope: trio.CancelScope) -> None:
+    """Hand on the body, then wait for the end of the connection."""
+    async with answer.body_send:
+        while True:
+            message: Message = await receive()
+            if message["type"] == "http.disconnect":
+                scope.cancel()
+                return
+            if message.get("body"):
+                await answer.body_send.send(message["body"])
+            if not message.get("more_body", False):
+                break
+    while message["type"] != "http.disconnect":
+        message = await receive()
+    scope.cancel()
+
+
+async def _send_lines(answer: Answer, send: Send) -> None:
+    async for line in answer.lines:
+        await send(_body(line, more=True))
+
+
+async def _send_progress(answer: Answer) -> None:
+    sent_s = trio.current_time()
+    while True:
+        await trio.sleep(PROGRESS_INTERVAL_S)
+        if answer.changed or trio.current_time() - sent_s >= SIGN_OF_LIFE_S:
+            answer.changed, sent_s = False, trio.current_time()
+            await answer.emit({"progress": answer.progress})
+
+
+def _body(line: dict[str, Any], *, more: bool) -> Message:
+    return {"type": "http.response.body", "body": json.dumps(line).encode() + b"\n", "more_body": more}
+
+
+# --- what can be asked
+
+
+def _application(vfs: Vfs) -> Framework:
+    holdings = vfs.holdings
+
+    async def status(_: Request) -> Response:
+        return JSONResponse(vfs.status())
+
+    async def coverage(request: Request) -> Response:
+        asked = await _asked(request, "path", "verify")
+        return Lines(lambda answer: holdings.coverage(_path(asked), answer.report, verify=asked.get("verify", False)))
+
+    async def prefetch(request: Request) -> Response:
+        asked = await _asked(request, "path", "pin", "partial")
+        pin, partial = asked.get("pin", False), asked.get("partial", False)
+        return Lines(lambda answer: holdings.prefetch(_path(asked), answer.report, pin=pin, partial=partial))
+
+    async def evict(request: Request) -> Response:
+        asked = await _asked(request, "path", "unpin")
+        return Lines(lambda answer: holdings.evict(_path(asked), answer.report, unpin=asked.get("unpin", False)))
+
+    async def record(request: Request) -> Response:
+        asked = await _asked(request, "path")
+
+        async def run(answer: Answer) -> dict[str, Any]:
+            async def emit(path: bytes) -> None:
+                await answer.emit({"path": path.decode(errors="surrogateescape")})
+
+            await holdings.record(_path(asked), answer.report, emit)
+            return {}
+
+        return Lines(run)
+
+    async def replay(request: Request) -> Response:
+        path = request.query_params.get("path", "").encode(errors="surrogateescape")
+        return Lines(lambda answer: holdings.replay(path, Order(answer.body), answer.report))
+
+    routes = [Route("/v1/status", status)]
+    routes += [
+        Route(f"/v1/{endpoint.__name__}", endpoint, methods=["POST"])
+        for endpoint in (coverage, prefetch, evict, record, replay)
+    ]
+    return Starlette(routes=routes, exception_handlers={FsdError: _refuse})  # type: ignore[return-value]  # is ASGI
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": {"message": str(error), "hint": "", "exit_code": 2}}, status_code=400)
+
+
+async def _asked(request: Request, *members: str) -> dict[str, Any]:
+    """The members of the JSON object that the request holds. Raises UsageError."""
+    data = b""
+    async for part in request.stream():
+        data += part
+        if len(data) > MAX_REQUEST_BYTES:
+            raise UsageError("the request is too long")
+    try:
+        asked = json.loads(data)
+    except ValueError as error:
+        raise UsageError(f"the request is not JSON: {error}") from None
+    if not isinstance(asked, dict) or "path" not in asked:
+        raise UsageError("the request is no JSON object with a path")
+    for name, value in asked.items():
+        if name not in members or type(value) is not _MEMBERS[name]:
+            raise UsageError(f"the request's member {name!r} is not known here, or of the wrong type")
+    return asked
+
+
+def _path(asked: dict[str, Any]) -> bytes:
+    return str(asked["path"]).encode(errors="surrogateescape")
+
+
+class Order:
+    """An async iterator over the paths in the lines of a body, as they come. Raises UsageError for what is none."""
+
+    def __init__(self, body: trio.MemoryReceiveChannel[bytes]) -> None:
+        self._body = body
+        self._lines: deque[bytes] = deque()
+        self._rest = b""
+        self._is_over = False
+
+    def __aiter__(self) -> Order:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._lines and not self._is_over:
+            await self._receive()
+        if not self._lines:
+            raise StopAsyncIteration
+        try:
+            path = json.loads(self._lines.popleft())
+        except ValueError:
+            path = None
+        if not isinstance(path, str):
+            raise UsageError("a line of the order is no JSON string")
+        return path.encode(errors="surrogateescape")
+
+    async def _receive(self) -> None:
+        try:
+            *lines, self._rest = (self._rest + await self._body.receive()).split(b"\n")
+        except trio.EndOfChannel:
+            lines, self._rest, self._is_over = [self._rest], b"", True
+        if len(self._rest) > MAX_LINE_BYTES:
+            raise UsageError("a line of the order is too long")
+        self._lines.extend(line for line in lines if line.strip())
