@@ -19,6 +19,7 @@ LAYERS = (
     "publish",
     "pins",
     "vfs",
+    "checkout",
     "client",
     "runs",
     "fuse",
