@@ -353,6 +353,19 @@ class Page:
             strict=False,
         )
 
+    def columns(self, start: int, end: int) -> tuple[bytes, ...]:
+        """Bytes that are equal only if names, kinds, sizes and contents of a run of entries are. It is not empty."""
+        logical, first = self._logical, self._name_ends[start - 1] if start else 0
+        lengths_at = HEADER_BYTES + _DIRECTORY_BYTES * len(self._directories)
+        sizes_at = lengths_at + 3 * len(self)
+        return (
+            logical[self._names_at + first : self._names_at + self._name_ends[end - 1]],
+            logical[lengths_at + start : lengths_at + end],
+            self._flags[start:end],
+            logical[sizes_at + 8 * start : sizes_at + 8 * end],
+            logical[self._contents_at + ID_BYTES * start : self._contents_at + ID_BYTES * end],
+        )
+
     def content(self, position: int) -> bytes:
         """BLAKE3-256 of the whole content; NO_ID for a directory."""
         at = self._contents_at + ID_BYTES * position

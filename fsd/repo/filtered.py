@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from fsd.format.model import Kind
+from fsd.format.page import Page
 from fsd.ids import content_id
 from fsd.repo.rules import Matcher, Rule
 from fsd.repo.tree import PENDING, Found, Listed, Listing, Pending, Tree
@@ -20,7 +21,9 @@ class FilteredTree:
     def __init__(self, tree: Tree, rule: Rule) -> None:
         if not rule.per_entry:
             raise ValueError("a rule that must know all files cannot be applied while reading")
-        self._tree = tree
+        self.tree = tree
+        """What it is a part of."""
+        self.rule = rule
         self._matcher = Matcher(rule)
         text = json.dumps(rule.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         self._id = content_id(tree.id + text.encode())
@@ -37,25 +40,31 @@ class FilteredTree:
 
     def find_nowait(self, directory: bytes, name: bytes) -> Found | Pending | None:
         """See `TreeView`."""
-        found = self._tree.find_nowait(directory, name)
+        found = self.tree.find_nowait(directory, name)
         return found if found is None or found is PENDING else self._selected(found, directory, name)
 
     async def find(self, directory: bytes, name: bytes) -> Found | None:
         """See `TreeView`."""
-        found = await self._tree.find(directory, name)
+        found = await self.tree.find(directory, name)
         return found and self._selected(found, directory, name)
 
     def list(self, directory: bytes, start: int = 0) -> FilteredListing:
         """See `TreeView`."""
-        return FilteredListing(self._tree.list(directory, start), self._matcher)
+        return FilteredListing(self.tree.list(directory, start), self._matcher)
 
     def list_below(self, directory: bytes = b"", start: int = 0) -> FilteredListing:
         """See `TreeView`."""
-        return FilteredListing(self._tree.list_below(directory, start), self._matcher)
+        return FilteredListing(self.tree.list_below(directory, start), self._matcher)
 
     async def locate(self, ordinal: int) -> Found:
         """See `TreeView`. The entry is not asked whether it is selected: its number came from a listing."""
-        return await self._tree.locate(ordinal)
+        return await self.tree.locate(ordinal)
+
+    def selects(self, page: Page, position: int) -> bool:
+        """Whether an entry of the tree is in this part of it."""
+        return page.kind(position) == Kind.DIRECTORY or self._matcher.selects(
+            page.directory(position), page.name(position)
+        )
 
     def _selected(self, found: Found, directory: bytes, name: bytes) -> Found | None:
         if found.page.kind(found.position) == Kind.DIRECTORY or self._matcher.selects(directory, name):

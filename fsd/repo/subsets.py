@@ -21,7 +21,7 @@ from fsd.repo.repository import Repositories
 from fsd.repo.revisions import Resolved
 from fsd.repo.rules import Rule
 from fsd.repo.selection import Selection
-from fsd.repo.tree import Tree, TreeView
+from fsd.repo.tree import Tree
 
 MAX_FOLLOWED_RULE_BYTES = 64 * 1024
 """Of a rule that is kept in a ref, which everybody reads."""
@@ -41,7 +41,7 @@ class CreatedSubset:
     totals: Totals
 
 
-async def open_tree(repositories: Repositories, resolved: Resolved) -> TreeView:
+async def open_tree(repositories: Repositories, resolved: Resolved) -> Tree | FilteredTree:
     """The tree that a resolved revision means: stored, or filtered while it is read."""
     subset = resolved.subset
     if subset is None:

@@ -157,6 +157,11 @@ class Tree:
         return self._id
 
     @property
+    def root(self) -> Index:
+        """The index that its commit holds."""
+        return self._root
+
+    @property
     def totals(self) -> Totals:
         """What is in it."""
         return self._root.totals
@@ -186,7 +191,7 @@ class Tree:
             first += index.starts[at]
             if index.level == 0:
                 return _found(await self.page(PageRef(index.children[at], first)), first, directory, name)
-            index = await self._deeper(index, at)
+            index = await self.deeper(index, at)
         return None
 
     def list(self, directory: bytes, start: int = 0) -> Listing:
@@ -207,7 +212,7 @@ class Tree:
             first += index.starts[at]
             if index.level == 0:
                 return Found(await self.page(PageRef(index.children[at], first)), ordinal - first, ordinal)
-            index = await self._deeper(index, at)
+            index = await self.deeper(index, at)
 
     async def page(self, ref: PageRef) -> Page:
         """A page of this tree."""
@@ -221,7 +226,7 @@ class Tree:
 
     def walk_index(self, low: bytes = b"", high: bytes | None = None, start: int = 0) -> IndexWalk:
         """The places of the pages that may hold keys from `low` to before `high` and ordinals from `start`."""
-        return IndexWalk(self._root, self._deeper, low, high, start)
+        return IndexWalk(self._root, self.deeper, low, high, start)
 
     def _checked(self, page: Page, child: IndexChild) -> Page:
         """The hash says that the page is whole, this says that it is in its place: a tree is as good as its writer."""
@@ -229,7 +234,8 @@ class Tree:
             raise CorruptDataError(f"page {child.id.hex()} is not what the index of tree {self._id.hex()} says")
         return page
 
-    async def _deeper(self, index: Index, at: int) -> Index:
+    async def deeper(self, index: Index, at: int) -> Index:
+        """The index below the child at a position of one of this tree's indexes."""
         child = index.children[at]
         deeper = await self._objects.index(child.id)
         if (

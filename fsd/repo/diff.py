@@ -1,0 +1,173 @@
+"""What changed from one version to another, as people want to read it: added, removed, changed, renamed.
+
+On top of `fsd.repo.differences`, which costs what differs. A file that is gone from one path and appears at another
+with the same content was renamed; that takes all changes at once, so of very many the renames are not looked for,
+and they are handed on as they are found.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from fsd.format.model import Entry, Kind
+from fsd.repo.differences import Difference, Part, differences, is_same
+from fsd.repo.lookup import find_path
+
+MAX_FOR_RENAMES = 200_000
+"""Changes kept to look for renames: a hundred megabytes, and the first one is shown after a few seconds."""
+
+
+class ChangeKind(StrEnum):
+    """What happened to a path."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+    """Its content, its kind, or whether it is executable."""
+    RENAMED = "renamed"
+    """The same content was at another path, which is gone."""
+
+
+class Fact(NamedTuple):
+    """What a version has at a path."""
+
+    path: bytes
+    kind: Kind
+    executable: bool
+    size: int
+    content: bytes
+
+
+class Change(NamedTuple):
+    """One line of a diff. `old` is None for what was added, `new` for what was removed."""
+
+    kind: ChangeKind
+    old: Fact | None
+    new: Fact | None
+
+    @property
+    def path(self) -> bytes:
+        """Where it is now, or was."""
+        fact = self.new or self.old
+        assert fact is not None
+        return fact.path
+
+
+@dataclass(slots=True)
+class Sum:
+    """Files (and symlinks) with a kind of change, and their bytes."""
+
+    files: int = 0
+    old_bytes: int = 0
+    new_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a diff comes to. Directories are not counted."""
+
+    sums: dict[ChangeKind, Sum] = field(default_factory=lambda: {kind: Sum() for kind in ChangeKind})
+
+    def add(self, change: Change) -> None:
+        """Count a change."""
+        facts = [fact for fact in (change.old, change.new) if fact is not None and fact.kind is not Kind.DIRECTORY]
+        if not facts:
+            return
+        total = self.sums[change.kind]
+        total.files += 1
+        total.old_bytes += change.old.size if change.old is not None else 0
+        total.new_bytes += change.new.size if change.new is not None else 0
+
+
+async def changes_between(
+    old: Part, new: Part, *, path: bytes = b"", where: str = "", read_ahead_pages: int
+) -> AsyncIterator[Change]:
+    """The changes from `old` to `new` at and below `path`, in the order of trees by `Change.path`.
+
+    Raises NotFoundError, with `where` for what `new` is called, if neither has the path. May be left at any point.
+    """
+    found = _from(old, new, path, where, read_ahead_pages)
+    kept: list[Change] = []
+    async for difference in found:
+        kept.append(_change(difference))
+        if len(kept) > MAX_FOR_RENAMES:
+            break
+    if len(kept) <= MAX_FOR_RENAMES:
+        for change in with_renames(kept):
+            yield change
+        return
+    for change in kept:
+        yield change
+    async for difference in found:
+        yield _change(difference)
+
+
+async def _from(old: Part, new: Part, path: bytes, where: str, read_ahead_pages: int) -> AsyncIterator[Difference]:
+    if path:
+        directory, _, name = path.rpartition(b"/")
+        ours = await old.find(directory, name)
+        if ours is None:
+            # It says what is missing where neither has it.
+            await find_path(new, path, where)
+        theirs = await new.find(directory, name)
+        before = None if ours is None else ours.page.entry(ours.position)
+        after = None if theirs is None else theirs.page.entry(theirs.position)
+        if not is_same(before, after):
+            yield Difference(before, after)
+    async for difference in differences(old, new, read_ahead_pages=read_ahead_pages, below=path):
+        yield difference
+
+
+def _change(difference: Difference) -> Change:
+    old = None if difference.old is None else _fact(difference.old)
+    new = None if difference.new is None else _fact(difference.new)
+    kind = ChangeKind.CHANGED
+    if old is None:
+        kind = ChangeKind.ADDED
+    elif new is None:
+        kind = ChangeKind.REMOVED
+    return Change(kind, old, new)
+
+
+def _fact(entry: Entry) -> Fact:
+    return Fact(entry.path, entry.kind, entry.executable, entry.size, entry.content)
+
+
+def with_renames(changes: Sequence[Change]) -> Iterator[Change]:
+    """The same changes, with each file that was removed and added elsewhere as one of them, where it was added.
+
+    Where several have one content, those of the same name belong together, then each to the next. Empty files and
+    directories are not told from each other by what is in them, so they are not renamed.
+    """
+    removed = [change.old for change in changes if change.new is None and change.old is not None and change.old.size]
+    added = [change.new for change in changes if change.old is None and change.new is not None]
+    sources: dict[bytes, Fact] = {}
+    gone: set[bytes] = set()
+    for key_of in (_named_identity, _identity):
+        candidates: dict[object, deque[Fact]] = {}
+        for fact in removed:
+            if fact.path not in gone:
+                candidates.setdefault(key_of(fact), deque()).append(fact)
+        for fact in added:
+            alike = candidates.get(key_of(fact))
+            if alike and fact.path not in sources:
+                sources[fact.path] = alike.popleft()
+                gone.add(sources[fact.path].path)
+    for change in changes:
+        source = sources.get(change.path) if change.old is None else None
+        if source is not None:
+            yield Change(ChangeKind.RENAMED, source, change.new)
+        elif change.new is not None or change.path not in gone:
+            yield change
+
+
+def _identity(fact: Fact) -> tuple[object, ...]:
+    return fact.kind, fact.size, fact.content
+
+
+def _named_identity(fact: Fact) -> tuple[object, ...]:
+    return (*_identity(fact), fact.path.rpartition(b"/")[2])
