@@ -7,15 +7,16 @@ What every store promises, held by `tests/contract`:
 - An object appears whole or not at all, and once a write has returned it survives a power cut. So does an object that
   a write met (`ObjectExistsError`): whoever lost a race may build on the winner's object.
 - Create-if-absent and compare-and-swap are the store's own primitives, never a check followed by a write.
-- A `Version` names one content of one key: each write gives another, also of equal bytes. Callers only compare it.
+- A `Version` names one content of one key: each write gives another, also of equal bytes. Callers only compare it. (On
+  S3 equal bytes of one key have equal versions, since it names contents: docs/decisions/0013 says what follows.)
 - Each call makes one attempt, bounded by the store's request timeout. Whoever wants retries wraps the store.
 - Cancelling a call abandons it; a write then may or may not have happened, as a whole.
 - A store may be used from any number of tasks of one trio loop, and one place by any number of stores and processes.
 
 Errors: `ObjectNotFoundError`, `ObjectExistsError`, `VersionMismatchError`, and from `fsd.errors`
 `StoreUnreachableError` and `StorePermissionError`. Nothing else leaves a store, except `ValueError` for what only a
-mistake in fsd can ask: a malformed key, a negative range, an upload that goes on after it failed or was cancelled. (A
-malformed prefix is no mistake: nothing starts with it.)
+mistake in fsd can ask: a malformed key, a negative range, an upload that goes on after it failed or was cancelled; and
+`UsageError` from a store that can only be read. (A malformed prefix is no mistake: nothing starts with it.)
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ with the next piece of the body, and with the client's own deadline, which is th
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ from fsd.stores.base import (
     is_key,
 )
 from fsd.stores.listing import Listing
-from fsd.stores.obstore_bucket import NO_BUCKET, Bucket, IsWanted, Listed, at_version, is_version, listed_of
+from fsd.stores.obstore_bucket import NO_BUCKET, Bucket, IsWanted, Listed, at_version, is_version
 from fsd.stores.obstore_clients import Clients
 from fsd.stores.obstore_clouds import Cloud
 from fsd.stores.obstore_errors import CHECK_NETWORK, FAILURES, translate
@@ -128,14 +128,13 @@ class ObstoreStore:
         folder, slash, _ = prefix.rpartition("/")
         is_over = (bool(slash) and not is_key(folder)) or not set(prefix) <= {"/", *_KEY_CHARACTERS}
         offset = max(_before(prefix), start_after)
-        pages: Any = None
+        pages: Iterator[list[Listed]] | None = None
 
         def next_page(bucket: Bucket) -> list[Listed] | None:
             nonlocal pages
             if pages is None:
                 pages = bucket.pages(self.name(folder).rstrip("/"), self.name(offset) if offset else "")
-            page = next(pages, None)
-            return None if page is None else [listed_of(meta) for meta in page]
+            return next(pages, None)
 
         async def next_batch() -> Sequence[ObjectInfo]:
             nonlocal is_over

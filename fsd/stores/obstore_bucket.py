@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -127,9 +127,16 @@ class Bucket:
         """What is said of it. Raises FileNotFoundError."""
         return listed_of(obstore.head(self._store, name))
 
-    def pages(self, folder: str, offset: str) -> Iterator[Sequence[Any]]:
+    def pages(self, folder: str, offset: str) -> Iterator[list[Listed]]:
         """Pages of what lies below a folder, behind name `offset`; each is one request, made when it is asked for."""
-        return iter(obstore.list(self._store, folder or None, offset=offset or None, chunk_size=LISTED_AT_ONCE))
+        last = ""
+        for page in obstore.list(self._store, folder or None, offset=offset or None, chunk_size=LISTED_AT_ONCE):
+            listed = [listed_of(meta) for meta in page]
+            for each in listed:
+                if each.name <= last:
+                    raise UnusableAnswerError("it lists objects in another order than that of their names")
+                last = each.name
+            yield listed
 
     # --- writing
 

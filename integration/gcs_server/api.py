@@ -8,6 +8,7 @@
     delete, compose                                                  resumable.status  asks what arrived, or ends it
     bucket               anything about buckets                      resumable.cancel
     token                a token for a service account               other             whatever there is no route for
+    xml.put              a whole object, by the XML API (see `xml`; its GET is `media`)
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import base64
 import json
 import re
 from collections.abc import Awaitable, Callable
+from datetime import datetime
+from email.utils import formatdate
 from itertools import chain
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from integration.gcs_server import xml
 from integration.gcs_server.access import Access
 from integration.gcs_server.contents import Content, FileContent, read_all
 from integration.gcs_server.http import DisconnectedError, Request, Response
@@ -87,7 +91,8 @@ def classify(request: Request, sessions: Sessions) -> Operation:
             return Operation("bucket", *rest)
         case ["token"]:
             return Operation("token")
-    return Operation("other")
+    found = xml.place(request)
+    return Operation("other") if found is None else Operation(*found)
 
 
 class Api:
@@ -142,6 +147,7 @@ class Api:
             "resumable.status": self._part,
             "resumable.cancel": self._cancel,
             "bucket": self._bucket,
+            xml.PUT: self._put,
         }
         if operation.kind not in routes:
             raise GcsError(404, "notFound", "Not Found")
@@ -258,6 +264,12 @@ class Api:
         bucket.check_write(operation.name, request.query)
         content = self._buckets.storage.store([data])
         return self._resource(request, bucket, bucket.write(operation.name, content, request.query, settings))
+
+    async def _put(self, request: Request, operation: Operation) -> Response:
+        bucket, query = self._buckets[operation.bucket], xml.preconditions(request)
+        content = self._buckets.storage.store([await request.body()])
+        stored = bucket.write(operation.name, content, query, {"contentType": request.headers.get("content-type")})
+        return Response(200, {"ETag": stored.etag, "X-Goog-Generation": str(stored.generation)})
 
     async def _start(self, request: Request, operation: Operation) -> Response:
         settings = parse_json(await request.body())
@@ -380,6 +392,7 @@ def _media_headers(stored: Stored) -> dict[str, str]:
     headers = {
         "Content-Type": stored.settings.get("contentType", "application/octet-stream"),
         "ETag": stored.etag,
+        "Last-Modified": formatdate(datetime.fromisoformat(stored.updated).timestamp(), usegmt=True),
         "X-Goog-Generation": str(stored.generation),
         "X-Goog-Metageneration": str(stored.metageneration),
         "X-Goog-Storage-Class": "STANDARD",
