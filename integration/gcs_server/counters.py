@@ -15,6 +15,9 @@ class Record(NamedTuple):
     range: str
     status: int
     bytes_out: int
+    began_s: float = 0.0
+    """When it had arrived, and when it was answered; by a clock that only differences can be taken of."""
+    ended_s: float = 0.0
 
 
 class Counters:

@@ -149,6 +149,7 @@ class GcsServer:
     async def _answer(self, connection: Connection, request: Request, *, is_new: bool) -> None:
         operation = await self.api.name_upload(request, classify(request, self.sessions))
         action = self.faults.meet(operation.kind, operation.name)
+        began_s = trio.current_time()
         self.counters.begin()
         status = sent = 0
         try:
@@ -165,7 +166,8 @@ class GcsServer:
             sent = await self._send(connection, response, action, ready_s)
         finally:
             asked = request.headers.get("range", request.headers.get("content-range", ""))
-            self.counters.end(Record(operation.kind, operation.name, asked, status, sent))
+            ended_s = trio.current_time()
+            self.counters.end(Record(operation.kind, operation.name, asked, status, sent, began_s, ended_s))
 
     async def _respond(self, request: Request, operation: Operation, action: Action | None) -> Response:
         if isinstance(action, Status):

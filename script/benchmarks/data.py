@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
 MIB = 1024 * 1024
 
@@ -94,6 +96,50 @@ def float_versions(folder: Path, tensors: int = 200, values: int = 625_000) -> P
         weights[tensor] = generator.standard_normal(values, dtype=np.float32)
     (folder / "v2").mkdir()
     weights.tofile(folder / "v2" / "model.bin")
+    return _mark(folder)
+
+
+def changed_copy(source: Path, folder: Path) -> Path:
+    """The same files (not copied: linked), but every hundredth of the pictures is another."""
+    if _made(folder):
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder, copy_function=os.link)
+    change_some(folder)
+    return _mark(folder)
+
+
+def change_some(folder: Path, seed: int = 5) -> int:
+    """Replace every hundredth picture of `small_files`; the bytes of the new ones."""
+    generator = np.random.default_rng(seed)
+    changed = sorted(folder.rglob("*.jpg"))[::100]
+    for path in changed:
+        path.unlink()  # it may be another folder's as well
+        path.write_bytes(generator.bytes(50_000))
+    return 50_000 * len(changed)
+
+
+def model_versions(folder: Path, layers: int) -> Path:
+    """v1: layers as BERT-large has them, float32 in safetensors: of 16 tensors four have 4 MiB, two 16 MiB, the others
+    4 or 16 KiB. v2: one tensor in twenty is another."""
+    if _made(folder):
+        return folder
+    _fresh(folder)
+    generator = np.random.default_rng(6)
+    width, inner = 1024, 4096
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part in ("query", "key", "value", "output"):
+        shapes |= {f"attention.{part}.bias": (width,), f"attention.{part}.weight": (width, width)}
+    shapes |= {"inner.bias": (inner,), "inner.weight": (inner, width), "outer.bias": (width,)}
+    shapes |= {"outer.weight": (width, inner)}
+    shapes |= {f"norm{number}.{part}": (width,) for number in (1, 2) for part in ("bias", "weight")}
+    names = {f"layer.{layer:02}.{name}": shape for layer in range(layers) for name, shape in shapes.items()}
+    weights = {name: generator.standard_normal(shape, dtype=np.float32) for name, shape in names.items()}
+    for version in ("v1", "v2"):
+        (folder / version).mkdir()
+        save_file(weights, folder / version / "model.safetensors")
+        for name in sorted(names)[7::20]:
+            weights[name] = generator.standard_normal(names[name], dtype=np.float32)
     return _mark(folder)
 
 

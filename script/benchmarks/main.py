@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+import cloud
 import publishing
 import reading
 from reading import Bench
@@ -25,7 +27,12 @@ DEFAULT = [name for name in PARTS if name != "million"]
 
 def main() -> None:
     """Run the parts asked for, in order."""
-    parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
+    if sys.argv[1:2] == ["cloud"]:
+        cloud.main(sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(
+        prog="script/bench", description=__doc__, epilog="script/bench cloud --help: over a network"
+    )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all but million; publish comes first")
     parser.add_argument("--dir", type=Path, default=Path(".bench"), help="where data, stores and caches go (10 GB)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")

@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,27 +23,37 @@ class Finished:
     seconds: float
     peak_bytes: int
     output: str
+    processor_seconds: float = 0.0
 
 
-def run(*arguments: str, store: Path | None = None) -> Finished:
-    """Run `fsd` with these arguments to its end. Raises CalledProcessError."""
+TIMEOUT_S = 3600.0
+"""A command that takes longer than an hour hangs."""
+
+
+def run(*arguments: str, store: Path | str | None = None, timeout_s: float = TIMEOUT_S) -> Finished:
+    """Run `fsd` with these arguments to its end. Raises CalledProcessError, also where it was ended for its time."""
     command = [*FSD, *(["--store", str(store)] if store else []), *arguments]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    watchdog = threading.Timer(timeout_s, process.kill)
+    watchdog.start()
+    try:
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+    finally:
+        watchdog.cancel()
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, output)
-    return Finished(seconds, usage.ru_maxrss * 1024, output)
+    return Finished(seconds, usage.ru_maxrss * 1024, output, usage.ru_utime + usage.ru_stime)
 
 
 class Mount:
     """A mounted store; `with` unmounts it."""
 
-    def __init__(self, store: Path, mountpoint: Path, cache: Path, *options: str) -> None:
+    def __init__(self, store: Path | str, mountpoint: Path, cache: Path, *options: str) -> None:
         mountpoint.mkdir(parents=True, exist_ok=True)
         self.path = mountpoint
         start = time.perf_counter()
