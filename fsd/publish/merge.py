@@ -8,6 +8,7 @@ looked at. The merge costs what differs: pages that no change touches are neithe
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 
 from fsd.errors import ConflictError
 from fsd.format.model import Kind
@@ -87,20 +88,28 @@ class _Merge:
     async def changes(self, base: Tree | None, ours: Tree, theirs: Tree) -> AsyncGenerator[Sequence[Change]]:
         """In the order of trees. Raises ConflictError when all is walked over, if they meet anywhere."""
         batch: list[Change] = []
-        async for change in self._walk(base, ours, theirs):
-            if self._conflicts:
-                continue
-            batch.append(change)
-            if len(batch) == _BATCH:
-                yield batch
-                batch = []
+        async with aclosing(self._walk(base, ours, theirs)) as walk:
+            async for change in walk:
+                if self._conflicts:
+                    continue
+                batch.append(change)
+                if len(batch) == _BATCH:
+                    yield batch
+                    batch = []
         if self._conflicts:
             raise self._error()
         yield batch
 
-    async def _walk(self, base: Tree | None, ours: Tree, theirs: Tree) -> AsyncIterator[Change]:
-        our_side = _Side(differences(base, ours, read_ahead_pages=self._read_ahead_pages))
-        their_side = _Side(differences(base, theirs, read_ahead_pages=self._read_ahead_pages))
+    async def _walk(self, base: Tree | None, ours: Tree, theirs: Tree) -> AsyncGenerator[Change]:
+        async with (
+            aclosing(differences(base, ours, read_ahead_pages=self._read_ahead_pages)) as our_changes,
+            aclosing(differences(base, theirs, read_ahead_pages=self._read_ahead_pages)) as their_changes,
+            aclosing(self._join(_Side(our_changes), _Side(their_changes))) as joined,
+        ):
+            async for change in joined:
+                yield change
+
+    async def _join(self, our_side: _Side, their_side: _Side) -> AsyncGenerator[Change]:
         await our_side.step()
         await their_side.step()
         while our_side.next is not None or their_side.next is not None:
