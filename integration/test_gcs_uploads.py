@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ import trio
 
 from fsd.errors import StoreUnreachableError
 from fsd.limits import MIB
-from fsd.stores.base import ObjectExistsError, ObjectNotFoundError
+from fsd.stores.base import ObjectExistsError, ObjectNotFoundError, Version
 from fsd.stores.gcs import GcsStore
 from integration.gcs_fixtures import (
     LIMITS,
@@ -56,6 +57,115 @@ async def test_uploads_share_their_memory(server: GcsServer, open_store: OpenSto
     # The first to begin may be alone; two shares are left over from one whose neighbour came later.
     assert sum(sizes) == 48 * MIB
     assert sorted(sizes)[len(sizes) // 2] <= 4 * MIB
+
+
+async def test_an_upload_goes_on_when_its_share_becomes_smaller(server: GcsServer, open_store: OpenStore) -> None:
+    store = open_store(replace(LIMITS, upload_bytes=32 * MIB))
+    data = content(13 * MIB)
+    async with store.upload("key") as first:
+        await first.write(data[: 12 * MIB])
+        server.counters.wait_idle()
+        assert not server.counters.requests, "no part is full yet"
+        async with store.upload("other"):
+            with trio.fail_after(10):
+                await first.write(data[12 * MIB :])
+        await first.finish()
+    assert (await store.get("key")).data == data
+
+
+class Note:
+    """A bookmark in memory."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.texts: list[str] = []
+
+    def read(self) -> str:
+        return self.text
+
+    def write(self, text: str) -> None:
+        self.text = text
+        self.texts.append(text)
+
+
+async def interrupted(store: GcsStore, data: bytes, bookmark: Note) -> None:
+    """Write so much that a part must have arrived, and go no further."""
+    async with store.upload("key", bookmark=bookmark) as upload:
+        await upload.write(data)
+
+
+async def upload_again(store: GcsStore, data: bytes, bookmark: Note) -> Version:
+    async with store.upload("key", bookmark=bookmark) as upload:
+        for start in range(0, len(data), 3 * MIB):
+            await upload.write(data[start : start + 3 * MIB])
+        return await upload.finish()
+
+
+async def test_a_later_upload_sends_only_the_rest(server: GcsServer, store: GcsStore, open_store: OpenStore) -> None:
+    data, note = os.urandom(60 * MIB), Note()
+    await interrupted(store, data[: 40 * MIB], note)
+    assert len(server.sessions) == 1
+    server.counters.wait_idle()
+    server.counters.reset()
+    version = await upload_again(open_store(), data, note)
+    server.counters.wait_idle()
+    assert server.counters.bytes_in <= 44 * MIB
+    assert server.counters.requests["resumable.start"] == 0
+    fetched = await store.get("key")
+    assert (fetched.data, fetched.version) == (data, version)
+
+
+async def test_an_upload_that_had_ended_is_only_compared(server: GcsServer, store: GcsStore) -> None:
+    data, note = os.urandom(40 * MIB), Note()
+    version = await upload_again(store, data, note)
+    server.counters.wait_idle()
+    server.counters.reset()
+    assert await upload_again(store, data, note) == version
+    assert asked(server) == ["resumable.status"]
+
+
+async def test_an_upload_that_the_server_forgot_begins_anew(server: GcsServer, store: GcsStore) -> None:
+    data, note = os.urandom(40 * MIB), Note()
+    await interrupted(store, data, note)
+    server.sessions.drop_unfinished()
+    await upload_again(store, data, note)
+    assert (await store.get("key")).data == data
+    for text in ("", "x", "{}", '{"url": "http://127.0.0.1:1/upload_id=x", "received": 262144, "crc32c": 1}'):
+        await store.delete("key")
+        note.text = text
+        await upload_again(store, data, note)
+        assert (await store.get("key")).data == data
+
+
+@pytest.mark.parametrize("changed", ["before what was written down", "behind it", "shorter"])
+async def test_an_upload_of_other_bytes_is_not_taken_up(server: GcsServer, store: GcsStore, changed: str) -> None:
+    data, note = os.urandom(60 * MIB), Note()
+    server.faults.add(Cut(20 * MIB), operations=["resumable.part"], times=1, after=1)
+    server.faults.add(Status(503), operations=["resumable.status"], times=4)
+    with pytest.raises(StoreUnreachableError):
+        await upload_again(store, data, note)
+    server.counters.wait_idle()
+    at = {"before what was written down": 0, "behind it": 20 * MIB, "shorter": 60 * MIB}[changed]
+    other = data[: 32 * MIB] if changed == "shorter" else data[:at] + b"other" + data[at + 5 :]
+    with pytest.raises(StoreUnreachableError, match=r"damaged|not what was sent|shorter"):
+        await upload_again(store, other, note)
+    assert note.text == ""
+    with pytest.raises(ObjectNotFoundError):
+        await store.get("key")
+    await upload_again(store, other, note)
+    assert (await store.get("key")).data == other
+
+
+async def test_an_upload_that_gave_up_is_taken_up(server: GcsServer, store: GcsStore) -> None:
+    """A network that was gone for long is as good as a kill."""
+    data, note = os.urandom(60 * MIB), Note()
+    server.faults.add(Status(503), operations=["resumable.part"], times=LIMITS.store_attempts, after=1)
+    with pytest.raises(StoreUnreachableError):
+        await upload_again(store, data, note)
+    assert asked(server).count("resumable.cancel") == 0
+    await upload_again(store, data, note)
+    assert asked(server)[0] == "resumable.status"
+    assert (await store.get("key")).data == data
 
 
 UPLOAD_FAULTS = {

@@ -65,20 +65,27 @@ class UploadShares:
 
     def __init__(self, size_bytes: int) -> None:
         self._size_bytes = size_bytes
-        self._uploads = 0
+        self._uploads: set[GcsUpload] = set()
 
-    def join(self) -> None:
+    def join(self, upload: GcsUpload) -> None:
         """One more."""
-        self._uploads += 1
+        self._uploads.add(upload)
+        self._wake()
 
-    def leave(self) -> None:
+    def leave(self, upload: GcsUpload) -> None:
         """One less."""
-        self._uploads -= 1
+        self._uploads.discard(upload)
+        self._wake()
+
+    def _wake(self) -> None:
+        """All have another share now: what was room may be none, and what was a part of one a whole one."""
+        for upload in self._uploads:
+            upload.wake()
 
     @property
     def part_bytes(self) -> int:
         """What one part may take now: an upload has two, one on its way and one that is collected."""
-        share = self._size_bytes // (2 * max(1, self._uploads))
+        share = self._size_bytes // (2 * max(1, len(self._uploads)))
         return min(max(share - share % UPLOAD_GRAIN_BYTES, MIN_PART_BYTES), MAX_PART_BYTES)
 
 
@@ -100,9 +107,10 @@ class _Mark(NamedTuple):
         """None for what is no mark."""
         try:
             body = json.loads(text)
-            return cls(str(body["url"]), int(body["received"]), int(body["crc32c"]))
+            mark = cls(str(body["url"]), int(body["received"]), int(body["crc32c"]))
         except (ValueError, KeyError, TypeError):
             return None
+        return mark if mark.received > 0 and mark.received % UPLOAD_GRAIN_BYTES == 0 else None
 
 
 class GcsUpload:
@@ -133,7 +141,7 @@ class GcsUpload:
         self._error: FsdError | None = None
         """Why no more parts are sent."""
         self._changed = trio.Event()
-        shares.join()
+        shares.join(self)
 
     async def run(self) -> None:
         """Send each part when it is full; until cancelled, or no more is to come. Raises nothing: `write` does."""
@@ -147,7 +155,7 @@ class GcsUpload:
             except FsdError as error:
                 self._error = error
             self._is_sending = False
-            self._wake()
+            self.wake()
 
     async def write(self, data: Buffer) -> None:
         """Collect it."""
@@ -161,7 +169,7 @@ class GcsUpload:
             self._collected.append(rest[:room])
             rest = rest[room:]
             if len(self._collected) >= self._next_bytes:
-                self._wake()
+                self.wake()
         await trio.lowlevel.checkpoint()
         self._is_usable = True
 
@@ -176,7 +184,7 @@ class GcsUpload:
         self._check_usable()
         self._is_usable = False
         self._is_ending = True
-        self._wake()
+        self.wake()
         while self._is_sending:
             await self._changed.wait()
         self._check_error()
@@ -187,12 +195,13 @@ class GcsUpload:
     async def aclose(self) -> None:
         """Forget it, unless it is finished or has a bookmark. `run` has ended."""
         self._is_usable = False
-        self._shares.leave()
+        self._shares.leave(self)
         self._collected = Collected()
         if self._bookmark is None:
             await self._cancel()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Something changed that `run` or `write` may wait for."""
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
@@ -239,7 +248,7 @@ class GcsUpload:
             await self._begin()
         size = min(self._next_bytes, len(self._collected))
         part = self._collected.take(size - size % UPLOAD_GRAIN_BYTES)
-        self._wake()
+        self.wake()
         started_s = trio.current_time()
         was_sent = await self._send(part, None)
         took_s = trio.current_time() - started_s
