@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from fsd.daemon import mounts
+from fsd.config import format_size
+from fsd.daemon import control_client, mounts
 from fsd.errors import FsdError, NotFoundError, StoreUnreachableError
 from fsd.pins.findings import Findings, Question
 from fsd.pins.manifest import FILE_NAME
@@ -26,6 +27,7 @@ _SHOWN_DIGITS = 12
 """Of a commit's id."""
 
 _COLUMNS = (Column("LINK"), Column("PIN"), Column("TAGS"), Column("BEHIND"), Column("HERE"))
+_CACHED_COLUMN = Column("CACHED")
 
 
 class _Row(NamedTuple):
@@ -63,8 +65,10 @@ def _show(context: click.Context, invocation: Invocation, tree: WorkTree, *, as_
         for pin, exists in zip(pins, here, strict=True)
     ]
     try:
-        findings: Sequence[Findings | None] = _ask_store(context, invocation, tree, questions)
-    except (NotFoundError, StoreUnreachableError) as error:
+        findings: Sequence[Findings | None] = _ask_mount(tree, questions) or _ask_store(
+            context, invocation, tree, questions
+        )
+    except (NotFoundError, StoreUnreachableError, control_client.ControlError) as error:
         note(f"tags and branches are not shown: {error}")
         findings = [None] * len(pins)
     rows = [
@@ -77,7 +81,13 @@ def _show(context: click.Context, invocation: Invocation, tree: WorkTree, *, as_
     if not rows:
         say("no pins")
         return
-    print_table(_COLUMNS, [_cells(row) for row in rows])
+    cached = [_cached(row) for row in rows]
+    if any(cached):
+        print_table(
+            (*_COLUMNS, _CACHED_COLUMN), [(*_cells(row), shown) for row, shown in zip(rows, cached, strict=True)]
+        )
+    else:
+        print_table(_COLUMNS, [_cells(row) for row in rows])
     for row in rows:
         if row.findings is not None and row.findings.problem:
             say(f"{shown(row.pin.link)}: {row.findings.problem}")
@@ -102,6 +112,23 @@ def _check(context: click.Context, invocation: Invocation, tree: WorkTree) -> No
             f"{count(len(problems), 'problem')} with the {count(len(pins), 'pin')} of {tree.top}",
             hint="'fsd pin LINK REV' gives a pin another revision",
         )
+
+
+def _ask_mount(tree: WorkTree, questions: Sequence[Question]) -> Sequence[Findings] | None:
+    """Ask the daemon that has the store mounted. None if there is none, or it is not ours to ask."""
+    mount = mounts.mount_at(tree.mountpoint)
+    if mount is None or mount.type != mounts.FILESYSTEM_TYPE:
+        return None
+    if tree.manifest is None or not tree.manifest.is_store(mount.source):
+        return None
+    try:
+        with control_client.asking(mount, "pins", {"pins": [question.to_json() for question in questions]}) as lines:
+            result = next(line["result"] for line in lines if "result" in line)
+    except control_client.ControlError:
+        raise  # the store's, and the store would only say it again
+    except FsdError:
+        return None
+    return [Findings.from_json(found) for found in result["pins"]]
 
 
 def _ask_store(
@@ -142,6 +169,8 @@ def _as_json(row: _Row) -> dict[str, Any]:
         "branch": row.branch,
         "behind": findings.behind if findings else None,
         "here": row.is_here,
+        "bytes": findings.size_bytes if findings else None,
+        "cached_bytes": findings.cached_bytes if findings else None,
         "problem": (findings.problem or None) if findings else None,
     }
 
@@ -155,6 +184,14 @@ def _cells(row: _Row) -> Sequence[str]:
     if findings is None:
         return shown(row.pin.link), what, "?", "?", here
     return shown(row.pin.link), what, ", ".join(findings.tags) or "-", _behind(row, findings), here
+
+
+def _cached(row: _Row) -> str:
+    """'1.2 GiB of 3.4 GiB'; '' where it is not known."""
+    findings = row.findings
+    if findings is None or findings.size_bytes is None or findings.cached_bytes is None:
+        return ""
+    return f"{format_size(findings.cached_bytes)} of {format_size(findings.size_bytes)}"
 
 
 def _behind(row: _Row, findings: Findings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -90,13 +91,8 @@ def test_another_work_tree_has_another_version_at_the_same_time(tree: WorkTree, 
     assert (labels(tree), labels(second)) == (f"version {VERSIONS}\n", "version 3\n")
     second("fsd", "pin", "data", "v4")
     assert (labels(tree), labels(second)) == (f"version {VERSIONS}\n", "version 4\n")
-    assert second("fsd", "status").splitlines()[1].split() == [
-        "data",
-        f"digits/{team.commits[3][:12]}",
-        "v4",
-        *("1", "behind", "main"),
-        "yes",
-    ]
+    row = " ".join(second("fsd", "status").splitlines()[1].split())
+    assert row == f"data digits/{team.commits[3][:12]} v4 1 behind main yes 10 B of 14.7 KiB"
     # What two versions have in common is one file for the kernel.
     assert (tree / "data/same").stat().st_ino == (second / "data/same").stat().st_ino
 
@@ -107,6 +103,42 @@ def test_bisecting_finds_where_the_data_changed(tree: WorkTree, team: Team) -> N
     clone("git", "bisect", "start", f"with-v{VERSIONS}", "with-v1")
     clone("git", "bisect", "run", "sh", "-c", "test $(cut -d' ' -f2 data/train/labels) -lt 4")
     assert clone("git", "show", "-s", "--format=%s", "refs/bisect/bad") == "with version 4\n"
+
+
+def test_a_mount_answers_as_the_store_does(tree: WorkTree, team: Team) -> None:
+    mountpoint, store = team.folder / "m", team.program.store
+    clone = WorkTree(team.program, team.folder / "asked")
+    tree("git", "clone", "-q", tree.path, clone.path)
+    (clone / "moving").symlink_to(mountpoint / "digits" / "main")
+    (clone / "gone").symlink_to(mountpoint / "digits" / ("ab" * 32))
+    mounted = json.loads(clone("fsd", "status", "--json"))
+    assert [(pin["link"], pin["here"], pin["bytes"], pin["problem"] is None) for pin in mounted] == [
+        ("data", True, 15_010, True),
+        ("gone", False, None, False),
+        ("moving", True, None, False),
+    ]
+    # By another name, the store is one that is not mounted.
+    store.with_name("alias").symlink_to(store)
+    manifest = (clone / ".fsd.toml").read_text()
+    (clone / ".fsd.toml").write_text(manifest.replace(str(store), str(store.with_name("alias"))))
+    stored = json.loads(clone("fsd", "status", "--json"))
+    assert [pin["bytes"] for pin in stored] == [None] * 3
+    for pin in (*mounted, *stored):
+        del pin["bytes"], pin["cached_bytes"]
+        pin["problem"] = (pin["problem"] or "").replace("alias", store.name)
+    assert stored == mounted
+
+
+def test_a_mount_whose_store_is_away(tree: WorkTree, team: Team) -> None:
+    store = team.program.store
+    store.rename(store.with_name("away"))
+    try:
+        done = tree.run("fsd", "status")
+    finally:
+        store.with_name("away").rename(store)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].split() == ["data", f"digits/{team.commits[-1][:12]}", "?", "?", "yes"]
+    assert done.stderr.startswith("fsd: tags and branches are not shown: ")
 
 
 def test_status_knows_pins_in_a_subfolder_and_from_there(tree: WorkTree, team: Team) -> None:
@@ -218,7 +250,7 @@ def test_an_ordinary_user_where_the_common_mountpoint_cannot_be_made(team: Team,
     lines = done.stdout.splitlines()
     assert lines[:4] == ["version 4", str(NOBODY_ID), "/fsd", str(tree.path)]
     assert lines[5].split()[0] == "data"
-    assert lines[5].endswith("yes")
+    assert lines[5].endswith("yes   10 B of 14.7 KiB")
     assert lines[6:] == ["gave 6"]
 
 

@@ -4,6 +4,7 @@
     POST /v1/coverage     {"path", "verify"}              how much of a path is in the cache
     POST /v1/prefetch     {"path", "pin", "partial"}      fetch it
     POST /v1/evict        {"path", "unpin"}               let go of it
+    POST /v1/pins         {"pins": [question]}            examine pins of a work tree (`fsd.pins.findings`)
     POST /v1/record       {"path"}                        the order of reads, as they happen
     POST /v1/replay?path  JSON strings, one a line        fetch files in this order
 
@@ -35,7 +36,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from fsd.daemon.examining import examine_mounted
 from fsd.errors import FsdError, UsageError
+from fsd.pins.findings import Question
 from fsd.vfs.vfs import Vfs
 
 log = logging.getLogger(__name__)
@@ -50,7 +53,7 @@ PROGRESS_INTERVAL_S = 0.2
 SIGN_OF_LIFE_S = 1.0
 """Without news, the last progress is sent again after this long."""
 
-_MEMBERS = {"path": str, "verify": bool, "pin": bool, "partial": bool, "unpin": bool}
+_MEMBERS = {"path": str, "verify": bool, "pin": bool, "partial": bool, "unpin": bool, "pins": list}
 
 
 async def serve(listener: socket.socket, vfs: Vfs) -> None:
@@ -185,6 +188,11 @@ def _application(vfs: Vfs) -> Framework:
         asked = await _asked(request, "path", "unpin")
         return Lines(lambda answer: holdings.evict(_path(asked), answer.report, unpin=asked.get("unpin", False)))
 
+    async def pins(request: Request) -> Response:
+        asked = await _asked(request, "pins")
+        questions = [Question.from_json(value) for value in asked["pins"]]
+        return Lines(lambda _: examine_mounted(vfs, questions))
+
     async def record(request: Request) -> Response:
         asked = await _asked(request, "path")
 
@@ -204,7 +212,7 @@ def _application(vfs: Vfs) -> Framework:
     routes = [Route("/v1/status", status)]
     routes += [
         Route(f"/v1/{endpoint.__name__}", endpoint, methods=["POST"])
-        for endpoint in (coverage, prefetch, evict, record, replay)
+        for endpoint in (coverage, prefetch, evict, pins, record, replay)
     ]
     return Starlette(routes=routes, exception_handlers={FsdError: _refuse})  # type: ignore[return-value]  # is ASGI
 
@@ -214,7 +222,7 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 
 async def _asked(request: Request, *members: str) -> dict[str, Any]:
-    """The members of the JSON object that the request holds. Raises UsageError."""
+    """The members of the JSON object that the request holds; it has to have the first. Raises UsageError."""
     data = b""
     async for part in request.stream():
         data += part
@@ -224,8 +232,8 @@ async def _asked(request: Request, *members: str) -> dict[str, Any]:
         asked = json.loads(data)
     except ValueError as error:
         raise UsageError(f"the request is not JSON: {error}") from None
-    if not isinstance(asked, dict) or "path" not in asked:
-        raise UsageError("the request is no JSON object with a path")
+    if not isinstance(asked, dict) or members[0] not in asked:
+        raise UsageError(f"the request is no JSON object with a {members[0]!r}")
     for name, value in asked.items():
         if name not in members or type(value) is not _MEMBERS[name]:
             raise UsageError(f"the request's member {name!r} is not known here, or of the wrong type")

@@ -52,6 +52,9 @@ class Findings:
     """How often the branch was moved since it named the commit last; None if it never did."""
     problem: str
     """Why the pin will not do, and what to do about it; '' if it is sound."""
+    size_bytes: int | None = None
+    cached_bytes: int | None = None
+    """What there is at its path, and how much of that a mount's cache has. None where nobody could say, or not soon."""
 
     def to_json(self) -> dict[str, Any]:
         """`from_json` reads it."""
@@ -61,10 +64,12 @@ class Findings:
             "has_branch": self.has_branch,
             "behind": self.behind,
             "problem": self.problem,
+            "size_bytes": self.size_bytes,
+            "cached_bytes": self.cached_bytes,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Findings:
         """What `to_json` gave."""
         commit = parse_id(value["commit"]) if value["commit"] is not None else None
-        return cls(commit, tuple(value["tags"]), value["has_branch"], value["behind"], value["problem"])
+        return cls(**{**value, "commit": commit, "tags": tuple(value["tags"])})

@@ -68,7 +68,7 @@ class Vfs:
         about: Mapping[str, Any],
         clock: Clock,
     ) -> None:
-        self._repositories = repositories
+        self.repositories = repositories
         self._cache = cache
         self._limits = limits
         self._about = about
@@ -256,7 +256,7 @@ class Vfs:
         entry = await self._trees.entry(ino)
         if name not in FROM_CHUNKS:
             return content_attributes(entry)[name]
-        return (await chunk_attributes(entry, self._repositories.objects, self._cache))[name]
+        return (await chunk_attributes(entry, self.repositories.objects, self._cache))[name]
 
     async def listxattr(self, ino: int) -> Sequence[bytes]:
         """The names of all extended attributes."""
@@ -279,7 +279,7 @@ class Vfs:
         table = self._trees.table
         return {
             **self._about,
-            "store": self._repositories.store.url,
+            "store": self.repositories.store.url,
             "cache": asdict(self._cache.statistics()),
             "pins": self.holdings.pins(),
             "inodes": {

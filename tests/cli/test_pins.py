@@ -127,6 +127,8 @@ def test_status_of_pins(look: Fsd, tree: Path) -> None:
         "branch": "main",
         "behind": 0,
         "here": False,
+        "bytes": None,
+        "cached_bytes": None,
         "problem": None,
     }
     assert all("mountpoint" in mount for mount in look.json("status", "--mounts"))

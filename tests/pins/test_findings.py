@@ -16,7 +16,7 @@ QUESTION = Question(Target("data", "main", "tiny", "a/latin-\udce9"), "main", is
 
 def test_there_and_back() -> None:
     assert Question.from_json(json.loads(json.dumps(QUESTION.to_json()))) == QUESTION
-    for findings in (Findings(b"\xab" * 32, ("v1", "v2"), True, 3, ""), Findings(None, (), False, None, "gone")):
+    for findings in (Findings(b"\xab" * 32, ("v1", "v2"), True, 3, ""), Findings(None, (), False, None, "gone", 7, 5)):
         assert Findings.from_json(json.loads(json.dumps(findings.to_json()))) == findings
 
 
