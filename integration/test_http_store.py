@@ -67,13 +67,11 @@ class _Place:
         self.open: Callable[[], Store] = lambda: Shown(folder, url)
 
 
-@pytest.fixture(
-    params=["python", pytest.param("nginx", marks=pytest.mark.skipif(not nginx.is_installed(), reason="no nginx"))],
-    scope="module",
-)
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """By nginx, where it is installed."""
     folder = tmp_path_factory.mktemp("served")
-    if request.param == "nginx":
+    if nginx.is_installed():
         with nginx.Nginx(folder, tmp_path_factory.mktemp("nginx")) as server:
             yield folder, server.url
     else:

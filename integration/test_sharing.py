@@ -65,17 +65,20 @@ def test_published_to_s3_and_mounted(program: Program, dataset: Path, tmp_path: 
 # --- http://
 
 
-@pytest.fixture
-def served(program: Program, dataset: Path, tmp_path: Path) -> Iterator[str]:
-    program("init", program.store)
-    program("commit", dataset, "things", "--tag", "v1")
+@pytest.fixture(scope="module")
+def served(module_program: Program, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A store of one commit, behind nginx."""
     if not nginx.is_installed():
         pytest.skip("no nginx")
-    with nginx.Nginx(program.store.parent, tmp_path / "nginx") as server:
-        yield f"{server.url}/{program.store.name}"
+    store = module_program.store
+    module_program("init", store)
+    module_program("commit", dataset, "things", "--tag", "v1")
+    with nginx.Nginx(store.parent, tmp_path_factory.mktemp("nginx")) as server:
+        yield f"{server.url}/{store.name}"
 
 
-def test_a_folder_behind_nginx(program: Program, served: str, dataset: Path, tmp_path: Path) -> None:
+def test_a_folder_behind_nginx(module_program: Program, served: str, dataset: Path, tmp_path: Path) -> None:
+    program = module_program
     mountpoint = tmp_path / "mnt"
     mountpoint.mkdir()
     program("mount", served, mountpoint)
@@ -99,8 +102,7 @@ def test_a_folder_behind_nginx(program: Program, served: str, dataset: Path, tmp
 
 def test_commands_ask_a_web_server(program: Program, served: str, dataset: Path) -> None:
     program.environment["FSD_STORE"] = served
-    [repository] = program.json("ls")
-    assert repository["repository"] == "things"
+    assert "things" in [row["repository"] for row in program.json("ls")]
     commit = program.json("log", "things/main")[0]["commit"]
     program("ls", f"things/{commit}/class0")
     assert program.run("ls", "things/mian").returncode == 4
@@ -116,7 +118,7 @@ def test_commands_ask_a_web_server(program: Program, served: str, dataset: Path)
 
 def test_what_a_cache_on_the_way_gets_wrong(program: Program, dataset: Path) -> None:
     program("init", program.store)
-    program("commit", dataset, "things", "--tag", "v1")
+    program("commit", dataset / "class0", "things", "--tag", "v1")
     with WebServer(program.store) as web:
         program.environment["FSD_STORE"] = web.url
         for path in (program.store / "pages").rglob("*"):

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import botocore.session
@@ -34,17 +34,24 @@ _NO_TOKEN = re.compile(r"token request|az account get-access-token")
 
 _PROBE = "fsd.json"
 
+Client = S3Store | AzureStore
 
-@dataclass(frozen=True)
+
 class Clients:
-    """How one bucket is asked."""
+    """How one bucket is asked. `make` gives a client that tries again as it is told."""
 
-    cloud: Cloud
-    single: S3Store | AzureStore
-    """One attempt a request."""
-    patient: S3Store | AzureStore
-    """Parts of uploads are sent again where that failed."""
-    is_anonymous: bool
+    def __init__(self, cloud: Cloud, make: Callable[[Any], Client], limits: Limits, *, is_anonymous: bool) -> None:
+        self.cloud = cloud
+        self.is_anonymous = is_anonymous
+        self.single = make(NO_RETRIES)
+        """One attempt a request."""
+        self._make = make
+        self._limits = limits
+
+    @cached_property
+    def patient(self) -> Client:
+        """Parts of uploads are sent again where that failed. (Made when the first is: it takes 20 ms.)"""
+        return self._make(part_retries(self._limits))
 
 
 def s3_clients(bucket: str, limits: Limits) -> Clients:
@@ -71,7 +78,7 @@ def s3_clients(bucket: str, limits: Limits) -> Clients:
             credential_provider=provider,
         )
 
-    return _clients(S3, make, limits, is_anonymous=credentials is None)
+    return Clients(S3, make, limits, is_anonymous=credentials is None)
 
 
 def azure_clients(container: str, limits: Limits) -> Clients:
@@ -92,12 +99,12 @@ def azure_clients(container: str, limits: Limits) -> Clients:
             raise NoAccountError from None
         raise
     if not _lacks_token(first):
-        return _clients(AZURE, making({}), limits, is_anonymous=False)
+        return Clients(AZURE, making({}), limits, is_anonymous=False)
     # Neither the environment nor the machine says who we are.
     logged_in = making({"use_azure_cli": True})
     if not _lacks_token(logged_in(NO_RETRIES)):
-        return _clients(AZURE, logged_in, limits, is_anonymous=False)
-    return _clients(AZURE, making({"skip_signature": True}), limits, is_anonymous=True)
+        return Clients(AZURE, logged_in, limits, is_anonymous=False)
+    return Clients(AZURE, making({"skip_signature": True}), limits, is_anonymous=True)
 
 
 class _Provider:
@@ -117,12 +124,6 @@ class _Provider:
             "token": frozen.token,
             "expires_at": datetime.now(UTC) + CREDENTIALS_LAST,
         }
-
-
-def _clients(
-    cloud: Cloud, make: Callable[[Any], S3Store | AzureStore], limits: Limits, *, is_anonymous: bool
-) -> Clients:
-    return Clients(cloud, make(NO_RETRIES), make(part_retries(limits)), is_anonymous)
 
 
 def _lacks_token(client: AzureStore) -> bool:

@@ -31,7 +31,7 @@ from fsd.stores.gcs import GcsStore
 from fsd.stores.obstore import ObstoreStore
 from fsd.stores.obstore_clients import Clients
 from fsd.stores.obstore_clouds import S3
-from fsd.stores.obstore_options import NO_RETRIES, client_options
+from fsd.stores.obstore_options import client_options
 from integration.gcs_server.server import GcsServer
 
 OBJECT_BYTES = GIB
@@ -53,13 +53,11 @@ def _open(client: str, url: str) -> Store:
         return GcsStore("bucket", "", limits)
 
     def make(bucket: str, limits: Limits) -> Clients:
-        store: Any = GCSStore(
-            bucket,
-            config={"base_url": url, "skip_signature": True},
-            client_options=client_options(limits),
-            retry_config=NO_RETRIES,
-        )
-        return Clients(S3, store, store, is_anonymous=True)
+        def client(retries: Any) -> Any:
+            config: Any = {"base_url": url, "skip_signature": True}
+            return GCSStore(bucket, config=config, client_options=client_options(limits), retry_config=retries)
+
+        return Clients(S3, client, limits, is_anonymous=True)
 
     return ObstoreStore(replace(S3, name="Google Cloud Storage", scheme="gs"), "bucket", "", limits, make)
 
