@@ -36,11 +36,15 @@ class Version:
     tag: str = ""
     subset: str = ""
     """The part after the `+`."""
+    view: str = ""
+    """The view that it is seen in, if any: whose files are nobody else's (`fsd.vfs.toplevel`)."""
 
     @cached_property
     def digest(self) -> bytes:
         """32 bytes that tell it from every other; the keys of the directories below it start from this."""
-        parts = (self.repository, self.label, self.commit.hex(), self.tree_of.hex())
+        parts = [self.repository, self.label, self.commit.hex(), self.tree_of.hex()]
+        if self.view:
+            parts.append(self.view)
         return content_id("\0".join(parts).encode())
 
     def __hash__(self) -> int:
@@ -69,15 +73,35 @@ class RootNode(Node):
     __slots__ = ()
 
 
+class ViewsNode(Node):
+    """`/.views`: every view that anybody may ask for, none of them listed."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__((ViewsNode,))
+
+
+class ViewNode(Node):
+    """The top of a view: repositories again."""
+
+    __slots__ = ("view",)
+
+    def __init__(self, view: str) -> None:
+        super().__init__((ViewNode, view))
+        self.view = view
+
+
 class RepositoryNode(Node):
     """A repository: its branches, tags and subsets."""
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "view")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, view: str = "") -> None:
         assert is_repository_name(name)
-        super().__init__((RepositoryNode, name))
+        super().__init__((RepositoryNode, name, view))
         self.name = name
+        self.view = view
 
 
 class LinkNode(Node):

@@ -3,6 +3,9 @@
 Owns the open trees (an LRU; one that was dropped is opened again by its commit and rule) and the inode table. A
 directory knows its version, so it goes on working when the ref that led to it is gone.
 
+In a view (`fsd.vfs.toplevel`) files too are keyed by their path. What such a file really is, and so by what its bytes
+are found, stands beside the table: views are few, and so are their files that the kernel knows.
+
 A row holds no path. That of a directory is in the page where it was last seen, in front of which there is a small LRU.
 """
 
@@ -74,6 +77,8 @@ class Trees:
         self._listed: OrderedDict[int, Listed] = OrderedDict()
         """By directory, the part of a page that was listed last."""
         self.table = InodeTable()
+        self._in_views: dict[int, bytes] = {}
+        """The identity of a view's files, by number."""
 
     # --- trees
 
@@ -119,13 +124,18 @@ class Trees:
                 path = directory.path + b"/" + name if directory.path else name
                 key, value = content_id(directory.version.digest + path), tree_number
             else:
-                key, value = page.identity(position), size
+                identity = key = page.identity(position)
+                value = size
+                if directory.version.view:
+                    key = _key_in_view(directory, name, identity)
             ino = self.table.remember(key, flavour, value, page_number, position)
         finally:
             self.table.pages.drop(page_number)
             self.table.trees.drop(tree_number)
         if flavour == DIRECTORY:
             self._keep_path(ino, path)
+        elif directory.version.view:
+            self._in_views[ino] = identity
         forever = self._limits.immutable_timeout_s
         return Attributes(ino, MODES[flavour], size, FILE_MTIME_NS, forever, forever)
 
@@ -157,7 +167,7 @@ class Trees:
         if not isinstance(positions, range):
             shown = set(positions)
             rows = compress(rows, map(shown.__contains__, range(positions[0], positions[-1] + 1)))
-        table, digest = self.table, directory.version.digest
+        table, digest, view = self.table, directory.version.digest, directory.version.view
         remember = table.remember
         inside = directory.path + b"/" if directory.path else b""
         tree_number = table.trees.hold(directory.version)
@@ -168,7 +178,11 @@ class Trees:
                 value = size
                 if flavour == DIRECTORY:
                     key, value = content_id(digest + inside + name), tree_number
+                elif view:
+                    identity, key = key, _key_in_view(directory, name, key)
                 ino = remember(key, flavour, value, page_number, position)
+                if view and flavour != DIRECTORY:
+                    self._in_views[ino] = identity
                 yield name, ino, MODES[flavour], size, FILE_MTIME_NS, following + position
         finally:
             table.pages.drop(page_number)
@@ -203,11 +217,17 @@ class Trees:
             self._keep_path(ino, path)
         return Directory(version, path)
 
+    def content(self, ino: int) -> tuple[bytes, int] | None:
+        """By what the bytes of a file or symlink are found, and how many there are; None if it is not known."""
+        row = self.table.content(ino)
+        if row is None or not self._in_views:
+            return row
+        return self._in_views.get(ino, row[0]), row[1]
+
     async def entry(self, ino: int) -> Entry:
         """The entry of a file or symlink, from where it was last seen. Raises StaleInodeError."""
         page, position = await self._page(ino)
-        row = self.table.content(ino)
-        if row is None or row != (page.identity(position), page.size(position)):
+        if self.content(ino) != (page.identity(position), page.size(position)):
             raise CorruptDataError(f"page {page.id.hex()} does not have the file at {position} that other pages have")
         return page.entry(position)
 
@@ -218,6 +238,7 @@ class Trees:
         # The number may come to mean something else.
         self._paths.pop(ino, None)
         self._listed.pop(ino, None)
+        self._in_views.pop(ino, None)
         return True
 
     def seen(self, ino: int) -> tuple[Page, int] | None:
@@ -239,6 +260,11 @@ class Trees:
         self._paths.move_to_end(ino)
         if len(self._paths) > MAX_PATHS:
             self._paths.popitem(last=False)
+
+
+def _key_in_view(directory: Directory, name: bytes, identity: bytes) -> bytes:
+    """Of a file or symlink that is to have an inode of its own."""
+    return content_id(b"\0".join((directory.version.digest, directory.path, name, identity)))
 
 
 def _flavour(page: Page, position: int) -> int:

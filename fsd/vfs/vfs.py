@@ -1,6 +1,6 @@
 """The file system that a mount shows, without FUSE: what each request of the kernel means.
 
-    /                     repositories; and `.fsd`, not listed
+    /                     repositories; and `.fsd` and `.views`, not listed
     /REPO/                branches, tags and named subsets; and what `versions` resolves, not listed
     /REPO/VERSION/…       the version's tree
 
@@ -224,10 +224,10 @@ class Vfs:
             raise NotFileError(f"inode {ino} is not a file")
         if ino & FLAVOUR_BITS >= SYMLINK:
             raise NotFileError(f"inode {ino} is not a file")
-        row = self._trees.table.content(ino)
-        if row is None:
+        content = self._trees.content(ino)
+        if content is None:
             raise _stale(ino)
-        identity, file_size = row
+        identity, file_size = content
         if offset >= file_size or size <= 0:
             return b""
         return FileRange(ino, identity, file_size, offset, min(offset + size, file_size))
