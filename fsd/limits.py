@@ -50,7 +50,8 @@ class Limits:
     listing_read_ahead_pages: int = 32
     """Pages of one long listing fetched at once: 5 MiB. A 30 ms round trip is then a tenth of the time to show them."""
     refs_ttl_s: float = 2.0
-    """How old an answer about a branch, tag or repository may be. Twice this and a kernel entry's life is under 5 s."""
+    """How old an answer about a branch, tag or repository is before it is asked for again; twice as old, it is waited
+    for. With a kernel entry's life that is at most 5 s."""
     refs_wait_s: float = 1.0
     """How long a lookup waits for news of a name that is known, before it takes what is known."""
 
@@ -74,10 +75,12 @@ class Limits:
     """How far a miss among recent misses of the same pack widens."""
     read_deadline_s: float = 300.0
     """One read(2). EIO kills a training job, waiting for ever kills a cluster."""
-    fetch_attempts: int = 3
-    """Tries for one range before the read fails; the last after `retry_max_s`."""
+    fetch_attempts: int = 100
+    """Tries for one range before the read fails: as many as `read_deadline_s` lets through. A server that is away for a
+    minute is no reason to kill a training job."""
     retry_min_s: float = 0.1
-    retry_max_s: float = 5.0
+    retry_max_s: float = 4.0
+    """Once the store is back, whoever waited for it reads within 5 s."""
 
     # --- cache on disk
     cache_bytes: int = 50 * GIB

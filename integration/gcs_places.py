@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import trio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fsd.limits import Limits
 from fsd.stores.base import Store
@@ -27,6 +30,32 @@ def serving(server: GcsServer) -> Iterator[GcsServer]:
     with pytest.MonkeyPatch.context() as patch, server:
         patch.setenv("STORAGE_EMULATOR_HOST", server.url)
         yield server
+
+
+@contextmanager
+def key_file(server: GcsServer, folder: Path) -> Iterator[Path]:
+    """A service account whose tokens come from the test server, which demands them."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path = folder / "key.json"
+    account = {
+        "type": "service_account",
+        "project_id": "test",
+        "private_key_id": "1",
+        "private_key": pem.decode(),
+        "client_email": "somebody@test.iam.gserviceaccount.com",
+        "token_uri": f"{server.url}/token",
+    }
+    path.write_text(json.dumps(account))
+    server.access.demands_token = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+        patch.setenv("API_ENDPOINT_OVERRIDE", server.url)
+        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+        # Nobody is to look for the credentials of the machine that this runs on.
+        patch.setenv("NO_GCE_CHECK", "true")
+        patch.setenv("CLOUDSDK_CONFIG", str(folder))
+        yield path
 
 
 class GcsPlaces:

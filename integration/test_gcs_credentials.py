@@ -13,45 +13,18 @@ from pathlib import Path
 
 import pytest
 import trio
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fsd.errors import StorePermissionError, StoreUnreachableError
 from fsd.limits import MIB
 from fsd.stores.gcs import GcsStore
 from fsd.stores.retry import RetryingStore
 from integration.gcs_fixtures import LIMITS, asked, content, open_store, server, store, upload, wait_for_threads
+from integration.gcs_places import key_file
 from integration.gcs_server.faults import Drip, Stall
 from integration.gcs_server.server import GcsServer
 from integration.tls import behind_tls, make_certificate
 
 # --- credentials
-
-
-@contextmanager
-def key_file(server: GcsServer, folder: Path) -> Iterator[Path]:
-    """A service account whose tokens come from the test server, which demands them."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = folder / "key.json"
-    account = {
-        "type": "service_account",
-        "project_id": "test",
-        "private_key_id": "1",
-        "private_key": pem.decode(),
-        "client_email": "somebody@test.iam.gserviceaccount.com",
-        "token_uri": f"{server.url}/token",
-    }
-    path.write_text(json.dumps(account))
-    server.access.demands_token = True
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("STORAGE_EMULATOR_HOST", raising=False)
-        patch.setenv("API_ENDPOINT_OVERRIDE", server.url)
-        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
-        # Nobody is to look for the credentials of the machine that this runs on.
-        patch.setenv("NO_GCE_CHECK", "true")
-        patch.setenv("CLOUDSDK_CONFIG", str(folder))
-        yield path
 
 
 @pytest.fixture

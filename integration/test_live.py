@@ -73,8 +73,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     yield from mounted(tmp_path_factory.mktemp("live"))
 
 
-QUICK = {"refs_ttl_s": 0.05, "entry_timeout_s": 0.05}
-"""For what is about something else, and need not wait until its repository is shown."""
+QUICK = {"refs_ttl_s": 0.05, "entry_timeout_s": 0.05, "fetch_attempts": 3}
+"""For what is about something else, and need not wait until its repository is shown, or until a read is given up."""
 
 
 @pytest.fixture(scope="module")

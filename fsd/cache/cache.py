@@ -271,7 +271,7 @@ class Cache:
         seconds = self._limits.read_deadline_s if deadline_s is None else deadline_s
         with trio.move_on_after(seconds):
             return await self._read(*_covering(chunks, start, length), length, widen=widen)
-        raise FetchTimeoutError(f"no answer from the store within {seconds:g} s")
+        raise self.too_slow(seconds)
 
     async def _read(self, chunks: Sequence[PlacedChunk], start: int, length: int, *, widen: bool) -> Buffer:
         collected: dict[bytes, Buffer] = {}
@@ -293,6 +293,14 @@ class Cache:
                 data = await self._assemble(chunks, start, length, collected, distrusted)
             if data is not None:
                 return data
+
+    def too_slow(self, seconds: float) -> FetchTimeoutError:
+        """The error for a read that has waited for so long: with the reason, if a request failed meanwhile."""
+        message = f"no answer from the store within {seconds:g} s"
+        failure = self._fetcher.last_failure
+        if failure is not None and failure[0] >= trio.current_time() - seconds:
+            message = f"{message}: {failure[1].message}"
+        return FetchTimeoutError(message)
 
     def _is_usable(self, chunk: PlacedChunk, distrusted: set[bytes]) -> bool:
         location = None if chunk.id in distrusted else self._presence.find(chunk.id)

@@ -135,6 +135,8 @@ class Fetcher:
         self.retries = 0
         self.failures = 0
         self.corrupt_chunks = 0
+        self.last_failure: tuple[float, FsdError] | None = None
+        """Of a request that was tried again, and when it failed, by trio's clock."""
 
     @property
     def in_flight_requests(self) -> int:
@@ -294,6 +296,7 @@ class Fetcher:
         except StoreUnreachableError as error:
             if job.attempts < self._limits.fetch_attempts and (job.waiters or not job.is_ahead):
                 self.retries += 1
+                self.last_failure = trio.current_time(), error
                 return False
             self._fail(job, error)
         except NotFoundError as error:

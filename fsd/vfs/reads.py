@@ -19,7 +19,7 @@ from typing import NamedTuple
 import trio
 
 from fsd.cache.cache import Cache
-from fsd.cache.fetcher import Fetch, FetchTimeoutError
+from fsd.cache.fetcher import Fetch
 from fsd.errors import FsdError
 from fsd.format.limits import MAX_CHUNK_BYTES
 from fsd.format.model import Entry
@@ -131,7 +131,7 @@ class Reads:
         seconds = self._limits.read_deadline_s
         with trio.move_on_after(seconds):
             return await self._read(wanted)
-        raise FetchTimeoutError(f"no answer from the store within {seconds:g} s")
+        raise self._cache.too_slow(seconds)
 
     async def _read(self, wanted: FileRange) -> Buffer:
         state = self._state(wanted)

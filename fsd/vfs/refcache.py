@@ -1,8 +1,9 @@
 """What can move, as it is known: which repositories there are, and what their refs say.
 
-Answers are at most `limits.refs_ttl_s` old as long as the store can be reached. When it cannot, the last known answer
-is given, at once, however old it is; only what was never known is an error. A name that certainly does not exist costs
-no request while a listing is fresh.
+Answers are asked for again when they are `limits.refs_ttl_s` old, and are at most twice as old as long as the store can
+be reached: whoever comes in between is not kept waiting. When it cannot, the last known answer is given, however old it
+is: at once, but for the first who asks after a longer while. Only what was never known is an error. A name that
+certainly does not exist costs no request while a listing is fresh.
 
 Requests run in the nursery and are shared: whoever asks meanwhile waits for the same answer, and if he gives up waiting
 it is still used. Knows names and refs, not what a path means.
@@ -37,7 +38,7 @@ T = TypeVar("T")
 class _Answer(Generic[T]):
     """One question, its last answer and its last failure. Times by trio's clock."""
 
-    __slots__ = ("checked_s", "error", "failed_s", "flight", "known", "value")
+    __slots__ = ("asked_s", "checked_s", "error", "failed_s", "flight", "known", "value")
 
     def __init__(self) -> None:
         self.known = False
@@ -46,6 +47,8 @@ class _Answer(Generic[T]):
         self.error: FsdError | None = None
         self.failed_s = -float("inf")
         self.flight: trio.Event | None = None
+        self.asked_s = -float("inf")
+        """When the flight began."""
 
 
 class RefCache:
@@ -152,7 +155,10 @@ class RefCache:
     # --- answers and their age
 
     def _is_fresh(self, answer: _Answer[T]) -> bool:
-        return trio.current_time() - answer.checked_s < self._limits.refs_ttl_s
+        return self._age_s(answer) < self._limits.refs_ttl_s
+
+    def _age_s(self, answer: _Answer[T]) -> float:
+        return trio.current_time() - answer.checked_s
 
     async def _current(self, answer: _Answer[T], ask: Callable[[], Awaitable[T]]) -> T:
         """The answer, asked for again if it is too old; the last known one if that fails."""
@@ -161,8 +167,9 @@ class RefCache:
             flight = self._refresh(answer, ask)
             if flight is not None and not answer.known:
                 await flight.wait()
-            elif flight is not None and not has_failed:
-                with trio.move_on_after(self._limits.refs_wait_s):
+            elif flight is not None and not has_failed and self._age_s(answer) >= 2 * self._limits.refs_ttl_s:
+                # Counted from when it was asked: while the store hangs, one lookup waits, and not one every second.
+                with trio.move_on_at(answer.asked_s + self._limits.refs_wait_s):
                     await flight.wait()
         if not answer.known:
             if answer.error is None:
@@ -176,6 +183,7 @@ class RefCache:
             if trio.current_time() - answer.failed_s < self._limits.refs_ttl_s:
                 return None
             answer.flight = trio.Event()
+            answer.asked_s = trio.current_time()
             self._nursery.start_soon(self._fly, answer, ask, answer.flight)
         return answer.flight
 

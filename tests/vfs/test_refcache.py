@@ -62,7 +62,22 @@ async def test_an_answer_is_asked_for_once_while_it_is_fresh() -> None:
         assert here.asked() == 1
         await trio.sleep(TTL_S)
         assert await here.target("main") == COMMITS[0]
+        await trio.testing.wait_all_tasks_blocked()
         assert here.asked() == 1
+
+
+async def test_an_answer_that_is_a_little_old_is_given_while_a_new_one_is_asked_for() -> None:
+    async with world() as here:
+        await here.target("main")
+        await here.refs.move_branch("data", "main", COMMITS[1], expected=COMMITS[0])
+        await trio.sleep(TTL_S)
+        here.store.inject("get", "refs/data/main", Slow(0.5), times=1)
+        started_s = trio.current_time()
+        assert await here.target("main") == COMMITS[0]
+        assert trio.current_time() == started_s
+        await trio.sleep(0.6)
+        assert await here.target("main") == COMMITS[1]
+        here.store.assert_all_exercised()
 
 
 async def test_what_moved_is_seen_when_the_answer_is_too_old() -> None:
@@ -73,7 +88,7 @@ async def test_what_moved_is_seen_when_the_answer_is_too_old() -> None:
         await here.refs.move_branch("data", "main", COMMITS[1], expected=COMMITS[0])
         await here.refs.set_tag("data", "v2", COMMITS[1])
         await here.refs.set_tag("more", "v1", COMMITS[1])
-        await trio.sleep(TTL_S)
+        await trio.sleep(2 * TTL_S)
         assert await here.target("main") == COMMITS[1]
         assert await here.cache.has_repository("more")
         assert sorted(await here.cache.refs_of("data")) == ["main", "v1", "v2"]
@@ -162,11 +177,17 @@ async def test_a_slow_store_is_not_waited_for_long() -> None:
     async with world() as here:
         await here.target("main")
         await here.refs.move_branch("data", "main", COMMITS[1], expected=COMMITS[0])
-        await trio.sleep(TTL_S)
+        await trio.sleep(2 * TTL_S)
         here.store.inject("get", "refs/data/main", Slow(20), times=1)
         started_s = trio.current_time()
         assert await here.target("main") == COMMITS[0]
         assert trio.current_time() - started_s == pytest.approx(DEFAULT_LIMITS.refs_wait_s)
+        # Once is enough: nobody else waits for the same answer.
+        for _ in range(3):
+            await trio.sleep(1)
+            started_s = trio.current_time()
+            assert await here.target("main") == COMMITS[0]
+            assert trio.current_time() == started_s
         await trio.sleep(20)
         assert await here.target("main") == COMMITS[1]
         here.store.assert_all_exercised()
