@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from fsd.limits import MIB
+from fsd.memory import use_arenas
 from fsd.publish.landing import Request
 from fsd.tasks import take_short_turns
 from fsd_cli.completion import complete_revision
@@ -23,6 +24,9 @@ from fsd_cli.progress import ProgressBar
 
 KEPT_MEMORY_BYTES = 128 * MIB
 """About what buffers are in use at once while a large file is read."""
+
+_MALLOC_ARENAS = 2
+"""With one for each thread, 100 MB more are kept than are used."""
 
 _OPTIONS = (
     click.option(
@@ -73,6 +77,7 @@ def commit_options(command: Callable[..., None]) -> Callable[..., None]:
         **others: Any,
     ) -> None:
         take_short_turns()
+        use_arenas(_MALLOC_ARENAS)
         command(*arguments, said=Said(branch, message, tag, author), **others)
 
     for option in reversed(_OPTIONS):

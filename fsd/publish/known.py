@@ -22,6 +22,7 @@ from pathlib import Path
 
 from fsd.format.model import Placement
 from fsd.ids import ID_BYTES
+from fsd.publish.bookmarks import Bookmarks
 from fsd.publish.rows import (
     NOTE_COVERED,
     NOTE_GONE,
@@ -43,6 +44,9 @@ MERGED_VOLUMES = 8
 
 MERGED_ROWS = 1024 * 1024
 """A larger file is left as it is: merging takes 4 µs a row, and whoever commits waits for it."""
+
+BOOKMARKS = "uploads"
+"""The folder for them, in the store's own."""
 
 _FLUSH_BYTES = ROW_BYTES * 1024
 
@@ -112,6 +116,8 @@ class KnownChunks:
     def __init__(self, folder: Path) -> None:
         """`folder` is the store's own. Opens nothing yet."""
         self._folder = folder
+        self.bookmarks = Bookmarks(folder / BOOKMARKS)
+        """Packs that are not whole yet, and how far they got."""
         self._volumes: list[Volume] = []
         self._journal: _Journal | None = None
         self._present: set[bytes] = set()
@@ -121,6 +127,7 @@ class KnownChunks:
     def open(self) -> None:
         """Read what earlier publishers left. Blocks."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self.bookmarks.open()
         self._volumes = open_volumes(self._folder)[::-1]
         self._journal = _Journal(self._folder)
         for volume in self._volumes:
@@ -189,6 +196,8 @@ class KnownChunks:
 
     def begin_pack(self, pack: bytes) -> None:
         """This publisher is writing the pack: its chunks may be placed there at once."""
+        # It may have been begun before, and not been finished.
+        self._gone.discard(pack)
         self._present.add(pack)
         self._unfinished.add(pack)
 

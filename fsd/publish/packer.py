@@ -9,7 +9,8 @@ is filled while others are on their way.
 while too many bytes are queued for the store: whoever adds calls it every now and then.
 
 Invariant: a pack is noted as durable, for the objects that wait for it and in the index of known chunks, only when its
-upload has finished. An empty pack is never begun.
+upload has finished. An empty pack is never begun. A large file's own pack has a bookmark: another try to publish the
+file makes the same pack under the same id, and its upload goes on where it broke off.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from fsd.format.keys import pack_key
 from fsd.format.limits import MAX_PACK_CHUNKS
 from fsd.format.model import Placement
 from fsd.format.pack import encode_end, encode_row
-from fsd.ids import Buffer, new_pack_id
+from fsd.ids import Buffer, content_id, new_pack_id
 from fsd.limits import MIB, Limits
+from fsd.publish.bookmarks import UploadBookmark
 from fsd.publish.known import KnownChunks
 from fsd.publish.progress import Progress
 from fsd.publish.writer import DeferredWriter, Order
@@ -32,7 +34,8 @@ SHARED_PACK_CHUNKS = 64 * 1024
 
 OWN_PACK_CHUNKS = 512 * 1024
 """A file with more new chunks than this (18 GiB at the usual size) gets several packs: its contents (20 MiB) and the
-objects that wait for the pack (40 MiB) are in memory until it ends, and what a kill costs is bounded."""
+objects that wait for the pack (40 MiB) are in memory until it ends. A store that cannot take up an upload loses no more
+than such a pack by a kill."""
 
 assert SHARED_PACK_CHUNKS < OWN_PACK_CHUNKS < MAX_PACK_CHUNKS
 
@@ -61,9 +64,11 @@ class _Run:
 class OpenPack:
     """A pack that is being filled. Made by `Packer`."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, bookmark: UploadBookmark | None = None) -> None:
         self.number = number
-        self.id = new_pack_id()
+        self.bookmark = bookmark
+        """Where it is kept how far its upload got, for a large file's own pack."""
+        self.id = new_pack_id() if bookmark is None else bookmark.pack
         self.stored_bytes = 0
         self.plain_bytes = 0
         self.chunks = 0
@@ -98,6 +103,7 @@ class Packer:
         self._nursery = nursery
         self._shared: OpenPack | None = None
         self._own: OpenPack | None = None
+        self._own_file = b""
         self._unrelieved: list[OpenPack] = []
         """Packs with pending chunks, or ended, in the order in which they were begun."""
         # Two packs may be open at once, the shared one and a large file's own: with less, one would wait for the other.
@@ -125,12 +131,17 @@ class Packer:
             pack = self._shared = self._begin()
         return self._add(pack, chunk, length, stored, at)
 
+    def begin_own(self, file: bytes) -> None:
+        """The next chunks for packs of their own are those of a large file. `file` is the same whenever its content is,
+        as far as one can see without reading it."""
+        self._own_file = file
+
     def add_own(self, chunk: bytes, length: int, stored: Buffer, at: int = 0) -> Placement:
         """Place a chunk of the large file that is being read, in its own pack; otherwise the same."""
         if self._own is not None and self._own.chunks >= OWN_PACK_CHUNKS:
             self.end_own()
         if self._own is None:
-            self._own = self._begin()
+            self._own = self._begin(self._known.bookmarks.take(content_id(self._own_file + chunk)))
         return self._add(self._own, chunk, length, stored, at)
 
     def end_shared(self) -> None:
@@ -145,8 +156,8 @@ class Packer:
             self._own.is_ended = True
             self._own = None
 
-    def _begin(self) -> OpenPack:
-        pack = OpenPack(self._order.begin())
+    def _begin(self, bookmark: UploadBookmark | None = None) -> OpenPack:
+        pack = OpenPack(self._order.begin(), bookmark)
         self._known.begin_pack(pack.id)
         self._unrelieved.append(pack)
         self.packs += 1
@@ -182,7 +193,8 @@ class Packer:
         for pack in list(self._unrelieved):
             if pack.pending_bytes >= _PART_BYTES or pack.is_ended:
                 await self._hand_on(pack)
-        while self._queued_bytes > self._limits.publish_queue_bytes:
+        # Stores collect by themselves what they send next: this is for the hops between tasks.
+        while self._queued_bytes > self._limits.publish_queue_bytes // 4:
             await self._room.wait()
 
     async def finish(self) -> None:
@@ -223,15 +235,22 @@ class Packer:
         pack.uploads.send_nowait(part)
 
     async def _upload(self, pack: OpenPack, parts: trio.MemoryReceiveChannel[Buffer]) -> None:
-        async with self._store.upload(pack_key(pack.id)) as upload:
-            async for part in parts:
-                await upload.write(part)
-                self._queued_bytes -= len(part)
-                room, self._room = self._room, trio.Event()
-                room.set()
-                self._progress.stored(len(part))
-            await upload.finish()
-        self._slots.release()
-        self._known.note_durable(pack.id)
-        self._order.note_durable(pack.number)
+        try:
+            async with self._store.upload(pack_key(pack.id), bookmark=pack.bookmark) as upload:
+                async for part in parts:
+                    await upload.write(part)
+                    self._queued_bytes -= len(part)
+                    room, self._room = self._room, trio.Event()
+                    room.set()
+                    self._progress.stored(len(part))
+                await upload.finish()
+            self._slots.release()
+            self._known.note_durable(pack.id)
+            self._order.note_durable(pack.number)
+            if pack.bookmark is not None:
+                # Not before it is noted: else a kill in between would cost the whole upload.
+                pack.bookmark.remove()
+        finally:
+            if pack.bookmark is not None:
+                pack.bookmark.close()
         self._writer.wake()

@@ -102,10 +102,10 @@ class Placer:
     def _place_part(self, read: ReadFile, changes: list[Change]) -> None:
         """A file of many chunks, or a part of it."""
         if self._large is None:
-            self._large = _LargeFile(self, self._packer, self._writer, self._limits.own_pack_bytes)
+            self._large = _LargeFile(read.found, self, self._packer, self._writer, self._limits.own_pack_bytes)
         self._large.add(read.chunks)
         if read.content is not None:
-            changes.append(self._large.finish(read.found, read.content))
+            changes.append(self._large.finish(read.content))
             self._large = None
 
     def find(self, chunk: Chunk) -> Placement | None:
@@ -128,7 +128,10 @@ class Placer:
 class _LargeFile:
     """A file of many chunks on its way to an entry."""
 
-    def __init__(self, placer: Placer, packer: Packer, writer: DeferredWriter, own_pack_bytes: int) -> None:
+    def __init__(
+        self, found: Found, placer: Placer, packer: Packer, writer: DeferredWriter, own_pack_bytes: int
+    ) -> None:
+        self._found = found
         self._placer = placer
         self._packer = packer
         self._list = ChunkList(writer)
@@ -155,12 +158,15 @@ class _LargeFile:
             self._waiting.append((chunk if placement is None else chunk._replace(plain=b"", stored=b""), placement))
             if self._placeless_bytes >= self._own_pack_bytes:
                 self._has_own = True
+                found = self._found
+                self._packer.begin_own(repr((found.path, found.size, found.mtime_ns, found.ctime_ns)).encode())
                 self._settle(self._packer.add_own)
             elif len(self._waiting) >= MAX_WAITING_CHUNKS:
                 self._settle(self._packer.add_shared)
 
-    def finish(self, found: Found, content: bytes) -> Entry:
+    def finish(self, content: bytes) -> Entry:
         """The entry of the whole file."""
+        found = self._found
         self._settle(self._packer.add_shared)
         if self._has_own:
             self._packer.end_own()
