@@ -46,6 +46,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
         "ls": Listed("listing", "List repositories, revisions, or what is in one."),
         "log": Listed("log", "Show how a revision came about."),
         "diff": Listed("diff", "Show what changed from one revision to another."),
+        "du": Listed("du", "Show how much versions, or paths in them, take."),
         "checkout": Listed("checkout", "Copy a version to a folder as plain files."),
         "cat": Listed("cat", "Write a file's content to standard output."),
         "show": Listed("show", "Show what is known of a version or path, or what is in a model file."),

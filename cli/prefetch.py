@@ -97,10 +97,10 @@ def prefetch(path: Path, pin: bool, partial: bool, record: Path | None, replay: 
         return
     if replay is not None:
         with replay.open(encoding="ascii") as file:
-            result = _result(control_client.replaying(place.mount, place.path, _read_order(replay, file)))
+            result = result_of(control_client.replaying(place.mount, place.path, _read_order(replay, file)))
     else:
         asked = {"path": place.path, "pin": pin, "partial": partial}
-        result = _result(control_client.asking(place.mount, "prefetch", asked))
+        result = result_of(control_client.asking(place.mount, "prefetch", asked))
     if as_json:
         print_json(result)
         return
@@ -127,7 +127,7 @@ def evict(path: Path, unpin: bool, as_json: bool) -> None:
     What is pinned stays, also if another version pinned it. It can be read as before: it is fetched again then.
     """
     place = find_path(path)
-    result = _result(control_client.asking(place.mount, "evict", {"path": place.path, "unpin": unpin}))
+    result = result_of(control_client.asking(place.mount, "evict", {"path": place.path, "unpin": unpin}))
     if as_json:
         print_json(result)
         return
@@ -148,7 +148,7 @@ def evict(path: Path, unpin: bool, as_json: bool) -> None:
 def coverage(path: Path, verify: bool, as_json: bool) -> None:
     """Show how much of PATH is in the cache. A helper of `fsd status`."""
     place = find_path(path)
-    seen = _result(control_client.asking(place.mount, "coverage", {"path": place.path, "verify": verify}))
+    seen = result_of(control_client.asking(place.mount, "coverage", {"path": place.path, "verify": verify}))
     if as_json:
         print_json(seen)
         return
@@ -182,7 +182,7 @@ def _rate(result: dict[str, Any]) -> str:
 # --- asking
 
 
-def _result(asking: AbstractContextManager[Iterator[dict[str, Any]]]) -> dict[str, Any]:
+def result_of(asking: AbstractContextManager[Iterator[dict[str, Any]]]) -> dict[str, Any]:
     """What the daemon answers in the end; shows its progress until then."""
     bar = _Bar()
     try:
