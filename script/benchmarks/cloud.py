@@ -7,10 +7,12 @@ measured first. Requests and bytes are the server's own counts.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,7 +102,17 @@ def _place(folder: Path, report: CloudReport, size: Any, rounds: int | None, *, 
     """A server and folders; afterwards nothing is mounted and nothing runs."""
     work = folder / "cloud"
     work.mkdir(parents=True, exist_ok=True)
-    cloud = Cloud.lay_out(folder, report, size, rounds, rclone=rclone)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"script/bench: another run is at work in {folder}; give --dir")
+        with _served(work, Cloud.lay_out(folder, report, size, rounds, rclone=rclone)) as cloud:
+            yield cloud
+
+
+@contextmanager
+def _served(work: Path, cloud: Cloud) -> Iterator[Cloud]:
     with LinkedServer(cloud.bucket, cloud.plain, cloud.huge, cloud.size.huge_files) as server:
         os.environ["STORAGE_EMULATOR_HOST"] = server.url
         os.environ["XDG_STATE_HOME"] = str(work / "state")
