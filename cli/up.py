@@ -15,10 +15,10 @@ from pathlib import Path
 import click
 
 from fsd.daemon import mounts, namespace
-from fsd.errors import ConflictError, CorruptDataError, FsdError, NotFoundError, StoreUnreachableError
+from fsd.errors import ConflictError, CorruptDataError, FsdError, NotFoundError, StoreUnreachableError, UsageError
 from fsd.ids import content_id
 from fsd.pins import manifest, worktree
-from fsd.pins.manifest import Manifest
+from fsd.pins.manifest import DEFAULT_MOUNTPOINT, Manifest
 from fsd_cli.context import Invocation, pass_invocation, run_command
 from fsd_cli.output import note, say
 from fsd_cli.text import count, shown
@@ -30,9 +30,14 @@ _ELSEWHERE_NO_BETTER = tuple(error.exit_code for error in (NotFoundError, StoreU
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("command", metavar="[-- COMMAND [ARGUMENT]...]", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--mountpoint",
+    metavar="PATH",
+    help="Agree to the mountpoint that .fsd.toml names, where that is not /fsd.",
+)
 @pass_invocation
 @click.pass_context
-def up(context: click.Context, invocation: Invocation, command: tuple[str, ...]) -> None:
+def up(context: click.Context, invocation: Invocation, command: tuple[str, ...], mountpoint: str | None) -> None:
     """Mount what the pins of this Git work tree need, and say what is missing.
 
     .fsd.toml, which came with the work tree, names the store and where it is to be mounted: /fsd, unless it says
@@ -42,14 +47,16 @@ def up(context: click.Context, invocation: Invocation, command: tuple[str, ...])
     top = worktree.top_of(Path())
     wanted = manifest.load(top)
     tree = WorkTree(top, wanted)
-    try:
-        _mount_at(context, wanted)
-    except FsdError as error:
-        if error.exit_code in _ELSEWHERE_NO_BETTER:
-            raise
-        if not command:
-            raise _advised(error, wanted) from error
-        _show_to_us_alone(context, invocation, wanted)
+    if not _is_mounted(wanted):
+        _check_agreed(wanted, mountpoint)
+        try:
+            _mount(context, wanted)
+        except FsdError as error:
+            if error.exit_code in _ELSEWHERE_NO_BETTER:
+                raise
+            if not command:
+                raise _advised(error, wanted) from error
+            _show_to_us_alone(context, invocation, wanted)
     pins = tree.pins()
     missing = _missing(tree, pins)
     for pin in missing:
@@ -64,19 +71,43 @@ def up(context: click.Context, invocation: Invocation, command: tuple[str, ...])
     say(f"{wanted.store} is mounted at {wanted.mountpoint}; {count(len(pins), 'pin')}, nothing missing")
 
 
-def _mount_at(context: click.Context, wanted: Manifest) -> None:
-    """Have the store at the mountpoint that the manifest names, as everybody sees it."""
+def _is_mounted(wanted: Manifest) -> bool:
+    """Whether the store is mounted at the mountpoint, as everybody sees it."""
+    there = mounts.mount_at(wanted.mountpoint)
+    return (
+        there is not None
+        and there.type == mounts.FILESYSTEM_TYPE
+        and wanted.is_store(there.source)
+        and not mounts.is_stale(wanted.mountpoint)
+    )
+
+
+def _check_agreed(wanted: Manifest, mountpoint: str | None) -> None:
+    """Raise UsageError unless the mountpoint is the common one, or who calls has named it as well.
+
+    A work tree may come from anybody. It must not choose by itself which folder of this machine, such as one where
+    programs or keys are looked for, shows what is in its store.
+    """
+    if wanted.mountpoint == (DEFAULT_MOUNTPOINT if mountpoint is None else os.path.normpath(mountpoint)):
+        return
+    place = shlex.quote(wanted.mountpoint)
+    raise UsageError(
+        f"{manifest.FILE_NAME} asks for a mount at {place}",
+        hint=f"if that is right, say so: fsd up --mountpoint {place}",
+    )
+
+
+def _mount(context: click.Context, wanted: Manifest) -> None:
+    """Mount the store at the mountpoint. Raises ConflictError if another one is there."""
     place = Path(wanted.mountpoint)
     there = mounts.mount_at(place)
     if there is not None and there.type == mounts.FILESYSTEM_TYPE and not mounts.is_stale(place):
-        if wanted.is_store(there.source):
-            return
         raise ConflictError(f"another store is mounted at {place}: {there.source}")
     try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
         if there is None:
-            raise FsdError(f"cannot make {place}: {error.strerror}") from error
+            place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FsdError(f"cannot make {place}: {error.strerror}") from error
     run_command(context, "mount", places=(wanted.store, os.fspath(place)))
 
 

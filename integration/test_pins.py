@@ -64,7 +64,7 @@ def tree(team: Team) -> Iterator[WorkTree]:
         (tree / "data").symlink_to(pinned.replace(team.commits[0], commit))
         tree.commit(f"with version {version}")
         tree("git", "tag", f"with-v{version}")
-    assert tree("fsd", "up").endswith("; 1 pin, nothing missing\n")
+    assert tree("fsd", "up", "--mountpoint", mountpoint).endswith("; 1 pin, nothing missing\n")
     yield tree
     team.program("umount", mountpoint)
 
@@ -178,7 +178,8 @@ def test_a_fresh_clone_where_nobody_saw_the_store(team: Team, tmp_path: Path) ->
     tree("git", "clone", "-q", tree.path, clone.path)
     assert not (clone / "data").exists()
     try:
-        assert clone.run("fsd", "up", "--", "sh", "-c", "cat data/train/labels; exit 7").stdout == "version 2\n"
+        up = ("fsd", "up", "--mountpoint", mountpoint)
+        assert clone.run(*up, "--", "sh", "-c", "cat data/train/labels; exit 7").stdout == "version 2\n"
         assert mounts.mount_at(mountpoint) is not None
         again = clone.run("fsd", "up", "--", "sh", "-c", "exit 7")
         assert (again.returncode, again.stderr) == (7, "")
@@ -201,10 +202,14 @@ def test_a_command_sees_its_store_where_another_is_mounted(team: Team, tree: Wor
     place = other.mount(tmp_path / "taken")
     here = team.work_tree("other", place)
     here("fsd", "pin", "data", "digits/v3")
-    refused = here.run("fsd", "up")
+    # Nobody is shown a stranger's files at a place that only the stranger has named.
+    refused = here.run("fsd", "up", "--", "true")
+    assert refused.returncode == 2
+    assert f"asks for a mount at {place}; if that is right, say so: fsd up --mountpoint {place}" in refused.stderr
+    refused = here.run("fsd", "up", "--mountpoint", place)
     assert refused.returncode == 3
     assert f"another store is mounted at {place}: file://{other.store}; unmount it: fsd umount" in refused.stderr
-    assert here("fsd", "up", "--", "cat", "data/train/labels") == "version 3\n"
+    assert here("fsd", "up", "--mountpoint", place, "--", "cat", "data/train/labels") == "version 3\n"
     # It is the mount that there was already; and everybody else sees at that place what they saw.
     assert status(tree.path.parent / "m")["mountpoint"] == str(tree.path.parent / "m")
     assert os.listdir(place) == []

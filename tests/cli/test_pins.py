@@ -165,8 +165,10 @@ def test_up_needs_a_manifest_and_a_store(look: Fsd, tree: Path, tmp_path: Path) 
     assert "there is no .fsd.toml" in look.fails(4, "up")
     place = tmp_path / "m"
     (tree / ".fsd.toml").write_text(f'store = "/gone"\nmountpoint = "{place}"\n')
+    assert f"asks for a mount at {place}; if that is right" in look.fails(2, "up", "--", "touch", "ran")
+    assert "asks for a mount at" in look.fails(2, "up", "--mountpoint", "/fsd")
     # Somewhere else it would be missing as well, so the command is not run.
-    assert "there is no folder /gone" in look.fails(4, "up", "--", "touch", "ran")
+    assert "there is no folder /gone" in look.fails(4, "up", "--mountpoint", place, "--", "touch", "ran")
     assert not (tree / "ran").exists()
 
 
