@@ -73,7 +73,7 @@ REFUSALS = [
     ("init {}/notstore", CONFLICT, "{}/notstore is not empty; make the store in a folder of its own"),
     ("ls --store {}/nowhere", NOT_FOUND, "there is no folder {}/nowhere; make a store there with: fsd init"),
     ("ls --store {}/broken.toml", NOT_FOUND, "{}/broken.toml is not a folder, so it is no store"),
-    ("ls --store s3://bucket/x", USAGE, "no stores of the kind s3:// in this version; it has file://, gs://"),
+    ("ls --store ftp://host/x", USAGE, "no stores of the kind ftp:// in this version; it has az://, file://, gs://"),
     ("ls --config {}/broken.toml", USAGE, "{}/broken.toml is not TOML"),
     ("ls --config {}/typo.toml", USAGE, "unknown key 'cache_sise'; did you mean 'cache_size'"),
     # unknown names, with what they may have been meant to be
