@@ -107,6 +107,8 @@ class Limits:
     """How long the kernel may believe a name that can move: repositories, branches, tags."""
     immutable_timeout_s: float = 30 * 86_400.0
     """The same for what can never change."""
+    known_store_wait_s: float = 5.0
+    """A store that was mounted before and does not answer for so long is mounted as it is known."""
     ready_timeout_s: float = 30.0
     """`fsd mount` waits this long for the daemon."""
     unmount_timeout_s: float = 30.0

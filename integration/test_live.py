@@ -393,7 +393,7 @@ def test_status(live: Live) -> None:
     assert row["answering"] is True
     assert row["cache"]["used_bytes"] <= row["cache"]["limit_bytes"]
     heading, line = live.program("status", live / ".fsd").splitlines()
-    assert heading.split() == ["MOUNTPOINT", "PID", "UP", "CACHE", "OF", "FETCHED", "STORE"]
+    assert heading.split() == ["MOUNTPOINT", "PID", "UP", "CACHE", "OF", "PINNED", "FETCHED", "STORE"]
     assert line.split()[:2] == [str(live.mountpoint), str(row["pid"])]
     # Read as a file in pieces, it is one consistent text all the same.
     with (live / ".fsd/status").open("rb", buffering=0) as file:

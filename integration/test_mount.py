@@ -325,7 +325,7 @@ def test_status_shows_every_mount(program: Program, mountpoint: Path) -> None:
     assert mine["started"].endswith("Z")
     assert 0 <= mine["uptime_s"] < 60
     table = program("status", mountpoint / ".fsd")
-    assert table.split("\n")[0].split() == ["MOUNTPOINT", "PID", "UP", "CACHE", "OF", "FETCHED", "STORE"]
+    assert table.split("\n")[0].split() == ["MOUNTPOINT", "PID", "UP", "CACHE", "OF", "PINNED", "FETCHED", "STORE"]
     assert str(mountpoint) in table
 
 

@@ -22,6 +22,7 @@ from fsd.clock import now_us
 from fsd.config import default_cache_path
 from fsd.daemon import control, lifecycle
 from fsd.daemon.lifecycle import ReadyPipe
+from fsd.daemon.markers import KnownMarkers
 from fsd.daemon.notify import Notifier
 from fsd.daemon.settings import MountSettings
 from fsd.fuse import interpose
@@ -29,13 +30,16 @@ from fsd.fuse.adapter import Operations
 from fsd.fuse.session import Session, mounted
 from fsd.repo.objects import StoreLoader
 from fsd.repo.packs import PackReader
-from fsd.repo.repository import open_repositories, read_marker
+from fsd.repo.repository import open_repositories
 from fsd.stores.base import Store
 from fsd.stores.open import open_store
 from fsd.stores.retry import single_attempts
 from fsd.vfs.vfs import Vfs
 
 log = logging.getLogger(__name__)
+
+KNOWN_REFS = "refs.json"
+"""In the cache's folder (`fsd.vfs.refmemory`)."""
 
 
 async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -> None:
@@ -77,15 +81,19 @@ async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterat
     async with AsyncExitStack() as stack:
         store = open_store(settings.store, limits)
         stack.push_async_callback(_close, store)
-        marker = await read_marker(store)
+        markers = KnownMarkers(settings.cache or settings.cache_home / "fsd")
+        marker = await markers.read(store, wait_s=limits.known_store_wait_s)
         folder = settings.cache or default_cache_path(settings.cache_home, marker.id)
         purpose = f"the mount at {settings.mountpoint}"
         # The cache's fetcher tries again by rules of its own.
         packs = PackReader(single_attempts(store))
         cache = await stack.enter_async_context(Cache.open(folder, packs, limits, purpose=purpose))
+        await markers.remember(store, marker)
         loader = cache.loader(StoreLoader(store))
         repositories = await open_repositories(store, limits, marker=marker, loader=loader)
-        yield store, folder, await stack.enter_async_context(Vfs.open(repositories, cache, limits, about=about))
+        known_refs = folder / KNOWN_REFS
+        vfs = await stack.enter_async_context(Vfs.open(repositories, cache, limits, about=about, known_refs=known_refs))
+        yield store, folder, vfs
 
 
 async def _control(folder: Path, about: dict[str, Any], vfs: Vfs) -> None:

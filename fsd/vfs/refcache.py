@@ -26,6 +26,7 @@ from fsd.limits import Limits
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import resolve_base
 from fsd.tasks import gather
+from fsd.vfs.refmemory import KnownRefs
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +68,39 @@ class RefCache:
         self._away: set[type[FsdError]] = set()
         """In what ways the store is known not to answer."""
         self._reported: set[str] = set()
+        self.changes = 0
+        """How often something became known that was not."""
 
     def prime(self) -> None:
         """Start to ask for the repositories, so that the first lookup does not have to."""
         self._refresh(self._repositories, self._ask_repositories)
+
+    def recall(self, known: KnownRefs) -> None:
+        """Begin with what was known at another time: too old, and better than nothing."""
+        if known.repositories is not None:
+            _know(self._repositories, known.repositories)
+        listed: dict[str, dict[str, Ref]] = {repository: {} for repository in known.listed}
+        for (repository, name), ref in known.refs.items():
+            _know(_entry(self._read, (repository, name)), ref)
+            if repository in listed:
+                listed[repository][name] = ref
+        for repository, refs in listed.items():
+            _know(_entry(self._all, repository), refs)
+
+    def known(self) -> KnownRefs:
+        """All that is known now."""
+        refs = {
+            (repository, name): ref
+            for repository, everything in self._all.items()
+            for name, ref in (everything.value or {}).items()
+        }
+        for named, answer in self._read.items():
+            if answer.known:
+                refs.pop(named, None)
+            if answer.value is not None:
+                refs[named] = answer.value
+        listed = frozenset(repository for repository, everything in self._all.items() if everything.known)
+        return KnownRefs(self._repositories.value, refs, listed)
 
     async def repositories(self) -> Sequence[str]:
         """The names of all repositories, sorted."""
@@ -190,7 +220,7 @@ class RefCache:
     async def _fly(self, answer: _Answer[T], ask: Callable[[], Awaitable[T]], flight: trio.Event) -> None:
         asked_s = trio.current_time()
         try:
-            answer.value = await ask()
+            value = await ask()
         except FsdError as error:
             answer.error, answer.failed_s = error, trio.current_time()
             if answer.known or isinstance(error, StoreUnreachableError):
@@ -198,7 +228,8 @@ class RefCache:
                 self._report(error)
         else:
             # As old as the question: the store may have answered just before the ref moved.
-            answer.known, answer.checked_s, answer.error = True, asked_s, None
+            self.changes += not answer.known or value != answer.value
+            answer.value, answer.known, answer.checked_s, answer.error = value, True, asked_s, None
             self._report_success()
         finally:
             answer.flight = None
@@ -220,6 +251,10 @@ class RefCache:
         if self._away:
             self._away.clear()
             log.warning("the store answers again")
+
+
+def _know(answer: _Answer[T], value: T) -> None:
+    answer.known, answer.value = True, value
 
 
 K = TypeVar("K")

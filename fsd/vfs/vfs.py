@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import trio
@@ -44,6 +45,7 @@ from fsd.vfs.inodes import DIRECTORY, FIRST_TREE_INO, FLAVOUR_BITS, SYMLINK
 from fsd.vfs.nodes import LinkNode, Node, RepositoryNode, VersionNode, VirtualFileNode
 from fsd.vfs.reads import FileRange, Reads
 from fsd.vfs.refcache import RefCache
+from fsd.vfs.refmemory import SAVE_INTERVAL_S, RefMemory
 from fsd.vfs.toplevel import TopLevel
 from fsd.vfs.trees import Directory, Trees
 from fsd.vfs.virtual import ErrorLog, VirtualFiles
@@ -76,6 +78,7 @@ class Vfs:
         self.requests: Counter[str] = Counter()
         """Since the start, by kind."""
         self._waiting_reads = 0
+        self._saved_changes = 0
         self._refs = RefCache(repositories, limits, nursery)
         self._top = TopLevel(repositories, self._refs, VirtualFiles(self.status, self.errors), limits, clock)
         self._trees = Trees(repositories, limits)
@@ -94,20 +97,41 @@ class Vfs:
         limits: Limits,
         *,
         about: Mapping[str, Any] | None = None,
+        known_refs: Path | None = None,
         clock: Clock = now_us,
     ) -> AsyncIterator[Self]:
-        """The file system over a store. `about` goes into `/.fsd/status` as it is: JSON."""
+        """The file system over a store. `about` goes into `/.fsd/status` as it is: JSON.
+
+        What is known of refs is kept in the file `known_refs`, for a time when the store is out of reach.
+        """
+        memory = RefMemory(known_refs)
         try:
             async with trio.open_nursery() as nursery:
                 vfs = cls(repositories, cache, limits, nursery, about=about or {}, clock=clock)
+                vfs._refs.recall(await memory.recall())
                 vfs._refs.prime()
+                if known_refs is not None:
+                    nursery.start_soon(vfs._save_now_and_then, memory)
                 try:
                     yield vfs
                 finally:
                     nursery.cancel_scope.cancel()
+                    with trio.CancelScope(shield=True):
+                        await vfs._save(memory)
         except BaseExceptionGroup as group:
             # That there is a nursery is nobody's business: an error of the body stays what it was.
             raise group.exceptions[0] if len(group.exceptions) == 1 else group from None
+
+    async def _save_now_and_then(self, memory: RefMemory) -> None:
+        while True:
+            await trio.sleep(SAVE_INTERVAL_S)
+            await self._save(memory)
+
+    async def _save(self, memory: RefMemory) -> None:
+        changes = self._refs.changes
+        if changes != self._saved_changes:
+            await memory.save(self._refs.known())
+            self._saved_changes = changes
 
     # --- names and attributes
 
