@@ -51,7 +51,10 @@ class Profile:
     """What passes by itself goes on for so long."""
     away_s: float
     """The same for a server that is gone."""
-    cached_p99_s: float
+    cached_quantile: str
+    """So many of the reads of what is cached"""
+    cached_s: float
+    """take no longer than this."""
     recovered_within_s: float
 
 
@@ -67,11 +70,14 @@ QUICK = Profile(
     deadline_s=2.5,
     fault_s=0.5,
     away_s=1.0,
-    # A machine that does other things as well takes long for anything.
-    cached_p99_s=0.25,
+    # A machine that does other things as well takes long for anything. Who waits for the network waits longer.
+    cached_quantile="p90_s",
+    cached_s=1.0,
     recovered_within_s=10.0,
 )
-AS_USERS = Profile({}, deadline_s=20.0, fault_s=10.0, away_s=60.0, cached_p99_s=0.01, recovered_within_s=5.0)
+AS_USERS = Profile(
+    {}, deadline_s=20.0, fault_s=10.0, away_s=60.0, cached_quantile="p99_s", cached_s=0.01, recovered_within_s=5.0
+)
 PROFILE = AS_USERS if FIGURES else QUICK
 
 SLACK_S = 3.0
@@ -255,14 +261,17 @@ class Watched:
 
     @contextmanager
     def fault(self, name: str, *, steady: Steady | None = None) -> Iterator[Fault]:
-        """Something is to go wrong inside; afterwards it has. What is cached must not have suffered."""
+        """Something is to go wrong inside; afterwards it has. What is cached must not have suffered.
+
+        With a `steady` reader of another mount, what is cached may have gone, and only its bytes are judged.
+        """
         fault = Fault(self.cloud, Figures(name))
         yield fault
         self.cloud.server.faults.assert_all_exercised()
         self.cloud.server.faults.clear()
         fault.figures.cached = (steady or self._steady).latencies(fault.since_s)
-        assert fault.figures.cached.p99_s < PROFILE.cached_p99_s, fault.figures
         write_figures(fault.figures)
+        assert steady or getattr(fault.figures.cached, PROFILE.cached_quantile) < PROFILE.cached_s, fault.figures
 
 
 def write_figures(figures: Figures) -> None:

@@ -190,6 +190,24 @@ async def test_a_read_that_takes_too_long_ends(tmp_path: Path) -> None:
         made.store.assert_all_exercised()
 
 
+async def test_a_part_of_what_took_too_long_is_not_waited_for_again(tmp_path: Path) -> None:
+    async with files(tmp_path, [content(500), content(LARGE)], replace(WINDOWS, read_deadline_s=0.05)) as made:
+        stalled = made.store.inject(("get", "get_range"), "*", Stall())
+        with pytest.raises(FetchTimeoutError):
+            await made.reads.read(made.range(1, 0, 1000))
+        with trio.CancelScope() as no_waiting:
+            no_waiting.cancel()
+            with pytest.raises(FetchTimeoutError):
+                await made.reads.read(made.range(1, 0, 100))
+        for ino, start, length in ((1, 0, 1001), (1, 5000, 100), (0, 0, 100)):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await made.reads.read(made.range(ino, start, length))
+            assert scope.cancelled_caught
+        stalled.remove()
+        made.store.assert_all_exercised()
+
+
 async def test_a_corrupt_chunk_fails_the_reads_that_need_it(tmp_path: Path) -> None:
     async with files(tmp_path, [content(10 * CHUNK_BYTES)]) as made:
         made.store.inject("get_range", "packs/*", FlipBit(at=0.05))
