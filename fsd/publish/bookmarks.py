@@ -87,7 +87,8 @@ class UploadBookmark:
                 self._path = Path(name)
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
             body = json.dumps({"what": self._what.hex(), "pack": self.pack.hex(), "text": text})
-            os.pwrite(self._fd, body.encode().ljust(_PADDED_BYTES), 0)
+            size = max(_PADDED_BYTES, os.fstat(self._fd).st_size)
+            os.pwrite(self._fd, body.encode().ljust(size), 0)
 
     def remove(self) -> None:
         """The pack is durable, or will never be. Idempotent."""
