@@ -490,9 +490,9 @@ class Page:
 
     def _chunk_start(self, position: int) -> int:
         if self._chunk_starts is None:
-            chunks = [
-                0 if flags >> _LEVEL_SHIFT else number
-                for flags, number in zip(self._flags, self._piece_counts, strict=True)
-            ]
+            # Where there is no recipe, every piece is a chunk.
+            chunks: Sequence[int] = self._piece_counts
+            if max(self._flags) >> _LEVEL_SHIFT:
+                chunks = [0 if flags >> _LEVEL_SHIFT else each for flags, each in zip(self._flags, chunks, strict=True)]
             self._chunk_starts = array("I", accumulate(chunks, initial=0))
         return self._chunk_starts[position]

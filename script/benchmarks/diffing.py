@@ -36,7 +36,7 @@ PACK_FILES = 1_000
 def _file(number: int, version: int = 1) -> Entry:
     content = content_id(struct.pack("<QQ", number, version))
     size = 20_000 + int.from_bytes(content[:4], "little") % 160_000
-    pack = content_id(struct.pack("<Q", number // PACK_FILES))[:16]
+    pack = content_id(struct.pack("<QQ", number // PACK_FILES, version))[:16]
     at = 100_000 * (number % PACK_FILES)
     directory = b"train/class%04d" % (number * FOLDERS // FILES)
     return Entry(

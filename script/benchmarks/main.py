@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import cloud
+import diffing
 import publishing
 import reading
 from reading import Bench
@@ -21,8 +22,11 @@ PARTS = {
     "first-byte": reading.first_byte,
     "memory": reading.memory,
     "million": publishing.million,
+    "diffs": diffing.diffs,
 }
-DEFAULT = [name for name in PARTS if name != "million"]
+LONG = ("million", "diffs")
+"""They make a store of 1.5 million files first."""
+DEFAULT = [name for name in PARTS if name not in LONG]
 
 
 def main() -> None:
@@ -33,7 +37,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="script/bench", description=__doc__, epilog="script/bench cloud --help: over a network"
     )
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all but million; publish comes first")
+    parser.add_argument(
+        "parts", nargs="*", choices=[*PARTS, []], help="default: all but the long ones; publish comes first"
+    )
     parser.add_argument("--dir", type=Path, default=Path(".bench"), help="where data, stores and caches go (10 GB)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--markdown", type=Path, help="write the table to this file")
