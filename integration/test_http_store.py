@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -261,3 +263,26 @@ async def test_nobody_answers() -> None:
         with trio.move_on_after(0.05) as scope:
             await store.get("key")
         assert scope.cancelled_caught
+
+
+def test_a_forked_process_is_told(web: WebServer) -> None:
+    (web.folder / "key").write_bytes(b"x")
+    program = f"""
+import os, trio
+from fsd.errors import UsageError
+from fsd.limits import DEFAULT_LIMITS
+from fsd.stores.open import open_store
+store = lambda: open_store({web.url!r}, DEFAULT_LIMITS)
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+trio.run(store().get, "key")  # first in the child, which has a parent that did not
+if child and not os.fork():
+    try:
+        trio.run(store().get, "key")
+    except UsageError as error:
+        os._exit(0 if "'spawn'" in error.hint else 1)
+elif child:
+    assert os.wait()[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -37,6 +37,7 @@ from fsd.stores.obstore_bucket import NO_BUCKET, Bucket, IsWanted, Listed, at_ve
 from fsd.stores.obstore_clients import Clients
 from fsd.stores.obstore_clouds import Cloud
 from fsd.stores.obstore_errors import CHECK_NETWORK, FAILURES, translate
+from fsd.stores.obstore_process import claim_process
 from fsd.stores.obstore_upload import ObstoreUpload, UploadShares
 
 _T = TypeVar("_T")
@@ -191,6 +192,7 @@ class ObstoreStore:
 
     async def call(self, verb: str, key: str, action: Callable[[Bucket], _T], *, timeout_s: float | None = None) -> _T:
         """`action` in a thread, once."""
+        claim_process(self._url)
         bucket: Bucket | None = None
         timeout_s = self.limits.store_timeout_s if timeout_s is None else timeout_s
         try:

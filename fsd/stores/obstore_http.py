@@ -35,6 +35,7 @@ from fsd.stores.obstore_bucket import PAST_THE_END, IsWanted, UnusableAnswerErro
 from fsd.stores.obstore_clouds import WEB
 from fsd.stores.obstore_errors import CHECK_NETWORK, FAILURES, translate
 from fsd.stores.obstore_options import NO_RETRIES, client_options
+from fsd.stores.obstore_process import claim_process
 
 _T = TypeVar("_T")
 
@@ -186,6 +187,7 @@ class HttpStore:
 
     async def _call(self, verb: str, key: str, action: Callable[[], _T]) -> _T:
         """`action` in a thread, once."""
+        claim_process(self._url)
         try:
             with trio.fail_after(self.limits.store_timeout_s):
                 return await trio.to_thread.run_sync(action, abandon_on_cancel=True, limiter=self._limiter)
