@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import run_on_store
 from fsd_cli.output import json_option, print_json, print_json_array, print_table, say
 from fsd_cli.paths import parse_path
+from fsd_cli.progress import ProgressBar
 from fsd_cli.text import Column, count, shown, text_of
 
 _LETTERS = {ChangeKind.ADDED: "A", ChangeKind.REMOVED: "D", ChangeKind.CHANGED: "M", ChangeKind.RENAMED: "R"}
@@ -61,24 +63,37 @@ def diff(
     async def work(repositories: Repositories) -> None:
         before = await open_tree(repositories, await resolve(repositories, repository, old))
         after = await open_tree(repositories, await resolve(repositories, repository, new))
-        changes = changes_between(
+        bar = ProgressBar("compare")
+        found = changes_between(
             before,
             after,
             path=below,
             where=f"{repository}/{new}",
             read_ahead_pages=repositories.limits.listing_read_ahead_pages,
+            report=lambda change: bar.advance(change.size, items=1),
         )
-        if stat:
-            await _show_sums(changes, as_json=as_json)
-        elif as_json:
-            await print_json_array(_change_json(change) async for change in changes)
-        elif name_only:
-            async for change in changes:
-                say(shown(change.path))
-        else:
-            await _show_changes(changes)
+        async with aclosing(found), aclosing(_behind(bar, found)) as changes:
+            if stat:
+                await _show_sums(changes, as_json=as_json)
+            elif as_json:
+                await print_json_array(_change_json(change) async for change in changes)
+            elif name_only:
+                async for change in changes:
+                    say(shown(change.path))
+            else:
+                await _show_changes(changes)
 
     run_on_store(invocation, work)
+
+
+async def _behind(bar: ProgressBar, changes: AsyncIterator[Change]) -> AsyncGenerator[Change]:
+    """The changes; the bar goes when the first comes, and is not left behind."""
+    try:
+        async for change in changes:
+            bar.clear()
+            yield change
+    finally:
+        bar.clear()
 
 
 async def _show_changes(changes: AsyncIterator[Change]) -> None:

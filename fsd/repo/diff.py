@@ -8,7 +8,8 @@ and they are handed on as they are found.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -56,6 +57,13 @@ class Change(NamedTuple):
         assert fact is not None
         return fact.path
 
+    @property
+    def size(self) -> int:
+        """Bytes that it has there now, or had."""
+        fact = self.new or self.old
+        assert fact is not None
+        return fact.size
+
 
 @dataclass(slots=True)
 class Sum:
@@ -84,29 +92,34 @@ class Summary:
 
 
 async def changes_between(
-    old: Part, new: Part, *, path: bytes = b"", where: str = "", read_ahead_pages: int
-) -> AsyncIterator[Change]:
+    old: Part,
+    new: Part,
+    *,
+    path: bytes = b"",
+    where: str = "",
+    read_ahead_pages: int,
+    report: Callable[[Change], None] | None = None,
+) -> AsyncGenerator[Change]:
     """The changes from `old` to `new` at and below `path`, in the order of trees by `Change.path`.
 
-    Raises NotFoundError, with `where` for what `new` is called, if neither has the path. May be left at any point.
+    `report` is told of each as it is found, while they are kept. Raises NotFoundError, with `where` for what `new` is
+    called, if neither has the path. To be closed by whoever leaves it early.
     """
-    found = _from(old, new, path, where, read_ahead_pages)
     kept: list[Change] = []
-    async for difference in found:
-        kept.append(_change(difference))
-        if len(kept) > MAX_FOR_RENAMES:
-            break
-    if len(kept) <= MAX_FOR_RENAMES:
-        for change in with_renames(kept):
+    async with aclosing(_from(old, new, path, where, read_ahead_pages)) as found:
+        async for difference in found:
+            kept.append(_change(difference))
+            if report is not None:
+                report(kept[-1])
+            if len(kept) > MAX_FOR_RENAMES:
+                break
+        for change in kept if len(kept) > MAX_FOR_RENAMES else with_renames(kept):
             yield change
-        return
-    for change in kept:
-        yield change
-    async for difference in found:
-        yield _change(difference)
+        async for difference in found:
+            yield _change(difference)
 
 
-async def _from(old: Part, new: Part, path: bytes, where: str, read_ahead_pages: int) -> AsyncIterator[Difference]:
+async def _from(old: Part, new: Part, path: bytes, where: str, read_ahead_pages: int) -> AsyncGenerator[Difference]:
     if path:
         directory, _, name = path.rpartition(b"/")
         ours = await old.find(directory, name)
@@ -118,8 +131,9 @@ async def _from(old: Part, new: Part, path: bytes, where: str, read_ahead_pages:
         after = None if theirs is None else theirs.page.entry(theirs.position)
         if not is_same(before, after):
             yield Difference(before, after)
-    async for difference in differences(old, new, read_ahead_pages=read_ahead_pages, below=path):
-        yield difference
+    async with aclosing(differences(old, new, read_ahead_pages=read_ahead_pages, below=path)) as found:
+        async for difference in found:
+            yield difference
 
 
 def _change(difference: Difference) -> Change:
