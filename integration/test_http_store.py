@@ -20,6 +20,7 @@ from fsd.stores.base import ObjectNotFoundError, Store, Version
 from fsd.stores.local import LocalStore
 from fsd.stores.obstore_http import HttpStore
 from integration import nginx
+from integration.tls import behind_tls, make_chain
 from integration.web_server import WebServer
 from tests.contract import test_store, test_store_races
 from tests.contract.places import LIMITS as LOCAL_LIMITS
@@ -263,6 +264,16 @@ async def test_nobody_answers() -> None:
         with trio.move_on_after(0.05) as scope:
             await store.get("key")
         assert scope.cancelled_caught
+
+
+async def test_over_tls(web: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (web.folder / "key").write_bytes(b"x")
+    authority, certificate = make_chain(tmp_path)
+    with behind_tls(int(web.url.rpartition(":")[2]), certificate) as url:
+        with pytest.raises(StoreUnreachableError, match=r"the certificate of localhost:\d+ is not accepted"):
+            await HttpStore(url, LIMITS).get("key")
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        assert (await HttpStore(url, LIMITS).get("key")).data == b"x"
 
 
 def test_a_forked_process_is_told(web: WebServer) -> None:

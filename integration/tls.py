@@ -41,6 +41,38 @@ def make_certificate(folder: Path) -> Path:
     return path
 
 
+def make_chain(folder: Path) -> tuple[Path, Path]:
+    """An authority's certificate, and one for localhost that it signed, with its key: as the stricter clients want it."""
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    authority, host = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("authority", "localhost")
+    )
+    now = datetime.datetime.now(datetime.UTC)
+    made = []
+    for key, subject in zip(keys, (authority, host), strict=True):
+        is_authority = subject is authority
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(authority)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        )
+        made.append(builder.sign(keys[0], hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    (folder / "authority.pem").write_bytes(made[0])
+    (folder / "server.pem").write_bytes(
+        keys[1].private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        + made[1]
+    )
+    return folder / "authority.pem", folder / "server.pem"
+
+
 @contextmanager
 def behind_tls(port: int, certificate: Path) -> Iterator[str]:
     """The URL by which the plain server at `port` of this machine is reached through TLS."""

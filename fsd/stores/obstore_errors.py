@@ -141,7 +141,7 @@ def _reason(error: Exception, cloud: Cloud) -> str:
 
 _KINDS = (
     (re.compile(r"dns error|failed to lookup|NameResolution"), "the name of {host} cannot be resolved"),
-    (re.compile(r"certificate|UnknownIssuer"), "the certificate of {host} is not accepted"),
+    (re.compile(r"InvalidCertificate|UnknownIssuer"), "the certificate of {host} is not accepted"),
     (re.compile(r"kind: Timeout|TimedOut|timed out"), "{host} did not answer in time"),
     (re.compile(r"kind: Connect|Connection refused|NewConnection"), "{host} cannot be reached"),
     (re.compile(r"token request|az account get-access-token"), "the credentials cannot be renewed just now"),
