@@ -42,7 +42,7 @@ def make_certificate(folder: Path) -> Path:
 
 
 def make_chain(folder: Path) -> tuple[Path, Path]:
-    """An authority's certificate, and one for localhost that it signed, with its key: as the stricter clients want it."""
+    """An authority's certificate, and one for localhost that it signed, with its key: what stricter clients want."""
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     authority, host = (
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("authority", "localhost")
