@@ -61,11 +61,13 @@ class Target(Store, Protocol):
 
 
 class UploadShares:
-    """The memory for parts, shared by the uploads that are under way."""
+    """What the uploads that are under way have in common: the memory for their parts, and what is known of the link."""
 
     def __init__(self, size_bytes: int) -> None:
         self._size_bytes = size_bytes
         self._uploads: set[GcsUpload] = set()
+        self.part_bytes = FIRST_PART_BYTES
+        """The most that is sent at once."""
 
     def join(self, upload: GcsUpload) -> None:
         """One more."""
@@ -83,10 +85,17 @@ class UploadShares:
             upload.wake()
 
     @property
-    def part_bytes(self) -> int:
-        """What one part may take now: an upload has two, one on its way and one that is collected."""
-        share = self._size_bytes // (2 * max(1, len(self._uploads)))
-        return min(max(share - share % UPLOAD_GRAIN_BYTES, MIN_PART_BYTES), MAX_PART_BYTES)
+    def each_bytes(self) -> int:
+        """What one upload may hold now."""
+        share = self._size_bytes // max(1, len(self._uploads))
+        return max(share - share % UPLOAD_GRAIN_BYTES, MIN_PART_BYTES)
+
+    def note_part(self, size: int, took_s: float) -> None:
+        """A part of that size took so long: all uploads go over the same link."""
+        if took_s < GROW_BELOW_S and 2 * size >= self.part_bytes:
+            self.part_bytes = min(2 * self.part_bytes, MAX_PART_BYTES)
+        elif took_s > SHRINK_ABOVE_S:
+            self.part_bytes = max(self.part_bytes // 2, MIN_PART_BYTES)
 
 
 class _Mark(NamedTuple):
@@ -122,7 +131,6 @@ class GcsUpload:
         self._shares = shares
         self._bookmark = bookmark
         self._collected = Collected()
-        self._part_bytes = FIRST_PART_BYTES
         self._url: str | None = None
         """A secret. None until the first part is sent."""
         self._passed = 0
@@ -138,6 +146,7 @@ class GcsUpload:
         self._is_usable = True
         self._is_ending = False
         self._is_sending = False
+        self._sending_bytes = 0
         self._error: FsdError | None = None
         """Why no more parts are sent."""
         self._changed = trio.Event()
@@ -146,7 +155,7 @@ class GcsUpload:
     async def run(self) -> None:
         """Send each part when it is full; until cancelled, or no more is to come. Raises nothing: `write` does."""
         while not self._is_ending and self._error is None:
-            if len(self._collected) < self._next_bytes:
+            if len(self._collected) < self._due_bytes:
                 await self._changed.wait()
                 continue
             self._is_sending = True
@@ -163,21 +172,33 @@ class GcsUpload:
         rest = memoryview(data).cast("B")
         self._is_usable = False
         while rest.nbytes:
-            while (room := self._next_bytes - len(self._collected)) <= 0 and self._error is None:
+            while (room := self._room_bytes) <= 0 and self._error is None:
                 await self._changed.wait()
             self._check_error()
             self._collected.append(rest[:room])
             rest = rest[room:]
-            if len(self._collected) >= self._next_bytes:
+            if len(self._collected) >= self._due_bytes:
                 self.wake()
         await trio.lowlevel.checkpoint()
         self._is_usable = True
 
     @property
-    def _next_bytes(self) -> int:
-        """The size of the next part. One ends where the checksum can be compared."""
-        size = min(self._part_bytes, self._shares.part_bytes)
+    def _due_bytes(self) -> int:
+        """With so much collected, a part is sent: half of the memory, so that the other half can be collected."""
+        return self._most_bytes(min(self._shares.each_bytes // 2, self._shares.part_bytes))
+
+    def _most_bytes(self, size: int) -> int:
+        """`size`, or less: a part ends where the checksum can be compared, and the first one early."""
+        size = max(size, MIN_PART_BYTES)
+        if self._url is None:
+            return min(size, FIRST_PART_BYTES)
         return size if self._mark is None else min(size, self._mark.received - self._passed)
+
+    @property
+    def _room_bytes(self) -> int:
+        """How much may be collected now; at least what makes a part."""
+        share = self._shares.each_bytes - self._sending_bytes
+        return max(share, self._due_bytes) - len(self._collected)
 
     async def finish(self) -> Version:
         """Send the rest, which makes the object visible."""
@@ -226,7 +247,7 @@ class GcsUpload:
         except StorePermissionError:
             raise
         except StoreUnreachableError:
-            self._part_bytes = MIN_PART_BYTES
+            self._shares.part_bytes = MIN_PART_BYTES
         self._collected = Collected()
         self._collected.append(data)
         try:
@@ -243,29 +264,27 @@ class GcsUpload:
     # --- in parts
 
     async def _send_part(self) -> None:
-        """One that is full, but for what does not fill a grain."""
+        """What is collected, as far as it is not too much, but for what does not fill a grain."""
         if self._url is None:
             await self._begin()
-        size = min(self._next_bytes, len(self._collected))
+        size = min(self._most_bytes(self._shares.part_bytes), len(self._collected))
         part = self._collected.take(size - size % UPLOAD_GRAIN_BYTES)
+        self._sending_bytes = len(part)
         self.wake()
         started_s = trio.current_time()
         was_sent = await self._send(part, None)
-        took_s = trio.current_time() - started_s
+        self._sending_bytes = 0
         if self._mark is not None and self._passed == self._mark.received:
             await self._compare(self._mark)
         if not was_sent:
             return
+        self._shares.note_part(len(part), trio.current_time() - started_s)
         if self._bookmark is not None:
             assert self._url is not None
             self._bookmark.write(_Mark(self._url, self._passed, self._collected.crc32c).encode())
-        if took_s < GROW_BELOW_S:
-            self._part_bytes = min(2 * self._part_bytes, MAX_PART_BYTES)
-        elif took_s > SHRINK_ABOVE_S:
-            self._part_bytes = max(self._part_bytes // 2, MIN_PART_BYTES)
 
     async def _send_last(self) -> Version:
-        while len(self._collected) > self._next_bytes:
+        while len(self._collected) > self._most_bytes(self._shares.part_bytes):
             await self._send_part()
         if self._url is None:
             await self._begin()
@@ -301,7 +320,6 @@ class GcsUpload:
             return False
         self._url, self._received, self._mark = mark.url, progress.received, mark
         self._finished = progress if progress.version is not None else None
-        self._part_bytes = MAX_PART_BYTES
         return True
 
     async def _compare(self, mark: _Mark) -> None:
