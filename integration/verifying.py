@@ -18,7 +18,7 @@ from fsd.format.ref import RefKind
 from fsd.ids import content_id
 from fsd.limits import DEFAULT_LIMITS, MIB
 from fsd.repo.repository import Repositories, open_repositories
-from fsd.stores.local import LocalStore
+from fsd.stores.open import open_store
 from fsd.vfs.pieces import Pieces
 
 
@@ -37,13 +37,19 @@ class Verified:
     packs: set[str] = field(default_factory=set)
 
 
-def verify(store: Path) -> Verified:
-    """Raises AssertionError, or what the layers below raise, for anything that is not as it should be."""
+def verify(store: Path | str) -> Verified:
+    """Raises AssertionError, or what the layers below raise, for anything that is not as it should be.
+
+    `store`: a folder or a URL.
+    """
 
     async def main() -> Verified:
-        opened = LocalStore(store, DEFAULT_LIMITS)
-        verification = _Verification(await open_repositories(opened))
-        await verification.run()
+        opened = open_store(str(store), DEFAULT_LIMITS)
+        try:
+            verification = _Verification(await open_repositories(opened))
+            await verification.run()
+        finally:
+            await opened.aclose()
         return verification.verified
 
     return trio.run(main)

@@ -89,7 +89,14 @@ class Drip:
     head: bool = False
 
 
-Action = Status | Slow | Reset | Cut | Truncate | Lengthen | FlipBit | Stall | Drip
+class Hold:
+    """Do nothing until `release` is set, then what is asked. For tests in this process."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+
+
+Action = Hold | Status | Slow | Reset | Cut | Truncate | Lengthen | FlipBit | Stall | Drip
 
 _ACTIONS: dict[str, type[Any]] = {
     action.__name__.lower(): action for action in (Status, Slow, Reset, Cut, Truncate, Lengthen, FlipBit, Stall, Drip)
@@ -163,7 +170,8 @@ class Fault:
 
     def as_json(self) -> dict[str, Any]:
         """What it does and how often it did."""
-        return {"kind": type(self.action).__name__.lower(), "met": self.met, **asdict(self.action)}
+        arguments = {} if isinstance(self.action, Hold) else asdict(self.action)
+        return {"kind": type(self.action).__name__.lower(), "met": self.met, **arguments}
 
 
 class Faults:

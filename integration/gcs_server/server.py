@@ -29,6 +29,7 @@ from integration.gcs_server.faults import (
     Drip,
     Faults,
     FlipBit,
+    Hold,
     Lengthen,
     Reset,
     Slow,
@@ -155,6 +156,8 @@ class GcsServer:
         try:
             if isinstance(action, Cut):
                 self._cut(connection, operation, action.after_bytes)
+            if isinstance(action, Hold):
+                await trio.to_thread.run_sync(action.release.wait, abandon_on_cancel=True)
             response = await self._respond(request, operation, action)
             self.counters.bytes_in += await _drain(request)
             connection.cut_after = None
