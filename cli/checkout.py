@@ -19,7 +19,7 @@ from fsd.checkout.contents import CachedContents, Contents, MountedContents
 from fsd.checkout.stored import StoredContents
 from fsd.config import default_cache_path, format_size
 from fsd.daemon import mounts
-from fsd.errors import ConflictError, FsdError, UsageError
+from fsd.errors import ConflictError, UsageError
 from fsd.format.model import Kind
 from fsd.publish.noting import note_folder
 from fsd.publish.scan import ScanKey
@@ -33,6 +33,7 @@ from fsd.stores.retry import single_attempts
 from fsd_cli.committing import state_folder
 from fsd_cli.completion import complete_place
 from fsd_cli.context import Invocation, pass_invocation
+from fsd_cli.mounted import answering_mount
 from fsd_cli.opening import opened
 from fsd_cli.output import json_option, note, print_json, say
 from fsd_cli.paths import Place, find_entry, parse_place
@@ -138,16 +139,14 @@ def _mounted_at(store_url: str, resolved: Resolved) -> str | None:
 
     Blocks, for a moment where a mount hangs.
     """
-    for mount in reversed(mounts.list_mounts()):
-        if mount.type == mounts.FILESYSTEM_TYPE and mount.source == store_url:
-            version = os.path.join(mount.mountpoint, resolved.repository, resolved.commit.hex())
-            try:
-                mounts.status_of(mount, timeout_s=mounts.STATUS_TIMEOUT_S)
-                if mounts.within(mounts.STATUS_TIMEOUT_S, partial(os.path.isdir, version)):
-                    return version
-            except (FsdError, TimeoutError):
-                continue
-    return None
+    mount = answering_mount(store_url)
+    if mount is None:
+        return None
+    version = os.path.join(mount.mountpoint, resolved.repository, resolved.commit.hex())
+    try:
+        return version if mounts.within(mounts.STATUS_TIMEOUT_S, partial(os.path.isdir, version)) else None
+    except TimeoutError:
+        return None
 
 
 async def _version(repositories: Repositories, resolved: Resolved, place: Place) -> Version:

@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     "Publish": {
         "init": Listed("store", "Make a store."),
         "commit": Listed("publish", "Publish a folder as a new commit."),
+        "edit": Listed("edit", "Change a version in place, without a copy of it."),
         "add": Listed("changing", "Commit one more file or folder."),
         "rm": Listed("changing", "Commit the tree without some of its files and folders."),
         "mv": Listed("changing", "Commit the tree with a file or folder at another path."),

@@ -11,11 +11,15 @@ import click
 import trio
 
 from fsd.config import format_size
+from fsd.daemon.edits import Edit, Edits
 from fsd.errors import UsageError
 from fsd.memory import keep_freed
+from fsd.publish.edited import EditedFolder, commit_edit
 from fsd.publish.landing import Request
+from fsd.publish.progress import Progress
 from fsd.publish.publisher import Published, publish
 from fsd.repo.refs import short
+from fsd.repo.repository import Repositories
 from fsd.repo.revisions import resolve
 from fsd_cli.committing import KEPT_MEMORY_BYTES, Said, ShownProgress, commit_options, state_folder
 from fsd_cli.completion import complete_repository, complete_revision
@@ -52,8 +56,8 @@ def commit(
 ) -> None:
     """Publish a folder as a new commit.
 
-    DIR is read, never changed. The repository and the branch are made if they are new; so is a store of your own, where
-    no other is named.
+    DIR is read, never changed. Of an edit ('fsd edit') only what was changed is read. The repository and the branch are
+    made if they are new; so is a store of your own, where no other is named.
 
     The commit has what DIR has, and nothing else: what somebody else committed since DIR was made from the branch is
     undone by it. With --merge it has both changes, if they touch different paths. DIR stays as it is then, too.
@@ -62,6 +66,8 @@ def commit(
         raise UsageError("--base says what a merge starts from", hint="add --merge")
     request = replace(said.request(repository), allow_empty=allow_empty, merge=merge)
     state = state_folder(invocation)
+    edits = Edits(state)
+    edit = edits.at(directory)
 
     async def main() -> tuple[Published, float]:
         started = trio.current_time()
@@ -69,6 +75,9 @@ def commit(
         if made is not None:
             note(f"made a store of your own at {made}")
         async with opened(invocation) as repositories, ProgressBar("look").ticking() as bar:
+            if edit is not None and (edit.store, edit.repository) == (repositories.marker.id, repository):
+                published = await _commit_edit(repositories, request, edits, edit, ShownProgress(bar))
+                return published, trio.current_time() - started
             made_from = None if base is None else (await resolve(repositories, repository, base)).commit
             published = await publish(
                 repositories,
@@ -85,6 +94,21 @@ def commit(
         print_json(_as_json(request, published, seconds))
     else:
         _print(request, directory, published, seconds)
+
+
+async def _commit_edit(
+    repositories: Repositories, request: Request, edits: Edits, edit: Edit, progress: Progress
+) -> Published:
+    """Commit what was changed in a writable view, and note that it was."""
+    made_from = EditedFolder(
+        upper=os.fsencode(edit.upper),
+        base=bytes.fromhex(edit.commit),
+        last=bytes.fromhex(edit.last),
+        marks_are_files=edit.marks_are_files,
+    )
+    done = await commit_edit(repositories, request, made_from, state=edits.state, progress=progress)
+    edits.save(replace(edit, last=done.snapshot.hex()))
+    return Published.of(done.landed, done.content)
 
 
 def _print(request: Request, directory: Path, published: Published, seconds: float) -> None:

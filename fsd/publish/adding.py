@@ -8,8 +8,8 @@ that is there: what is only in the tree stays. A file never takes the place of a
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Generator, Sequence
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import Generator, Sequence
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,8 @@ import trio
 from fsd.errors import ConflictError, FsdError, NotFoundError, UsageError
 from fsd.format.model import Entry, Kind
 from fsd.publish.amend import check_path, new_parents, parent_of
+from fsd.publish.chunks import known_chunks, learn
 from fsd.publish.content import Changes, Content, store_content
-from fsd.publish.cover import cover
 from fsd.publish.delta import Batch, Delta
 from fsd.publish.guard import forbidden_directories
 from fsd.publish.known import KnownChunks
@@ -34,10 +34,6 @@ from fsd.repo.lookup import text_of_name
 from fsd.repo.repository import Repositories
 from fsd.repo.tree import Tree
 from fsd.tasks import only_error
-
-_LEARNED_BYTES = 100
-"""What an entry of a tree costs to be learnt of (`cover`), about. Adding less than the whole tree would cost means to
-upload, at worst, so much again that is in the store already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +131,7 @@ class _Adding:
         tree = await self._repositories.tree(parent)
         head = await self._above(tree)
         with closing(await trio.to_thread.run_sync(self._batches)) as batches:
-            async with self._known_chunks() as known:
+            async with known_chunks(self._repositories, self._state) as known:
                 content = await store_content(
                     self._repositories,
                     self._source.folder,
@@ -227,23 +223,9 @@ class _Adding:
             # The folder is a part of what is committed: nothing that was seen in it says what the whole is.
             scan.discard()
 
-    @asynccontextmanager
-    async def _known_chunks(self) -> AsyncIterator[KnownChunks]:
-        known = KnownChunks(self._state / "chunks" / self._repositories.marker.id)
-        await trio.to_thread.run_sync(known.open)
-        is_complete = False
-        try:
-            yield known
-            is_complete = True
-        finally:
-            with trio.CancelScope(shield=True), suppress(OSError):
-                await trio.to_thread.run_sync(partial(known.close, complete=is_complete))
-
     async def _learn(self, known: KnownChunks, parent: bytes, tree: Tree) -> None:
-        """Learn what chunks the tree has, unless that costs more than what it could save."""
         size = await trio.to_thread.run_sync(self._size)
-        if size > _LEARNED_BYTES * tree.totals.entries and not known.covers(parent):
-            await cover(self._repositories, known, parent)
+        await learn(self._repositories, known, parent, tree, size)
 
     def _size(self) -> int:
         if self._source.file is not None:

@@ -89,8 +89,8 @@ class Published:
         return self.content.built.totals.files - self.content.files_read
 
     @classmethod
-    def of_merge(cls, landed: Landed, content: Content) -> Published:
-        """What came of a merge."""
+    def of(cls, landed: Landed, content: Content) -> Published:
+        """The same, of what was landed."""
         snapshot = landed.snapshot or landed.commit
         return cls(
             landed.commit,
@@ -100,7 +100,7 @@ class Published:
             landed.totals,
             content,
             snapshot,
-            (),
+            landed.subsets,
             {},
         )
 
@@ -265,7 +265,7 @@ class _Publisher:
             origin = known_base(request, base)
             if origin != self._parent:
                 landed = await land_snapshot(repositories, request, built, origin, self._parent)
-                return Published.of_merge(landed, content)
+                return Published.of(landed, content)
         commit = self._parent
         if is_new or commit is None:
             parents = () if self._parent is None else (self._parent,)

@@ -21,6 +21,8 @@ FILE_MODE = stat.S_IFREG | 0o444
 EXECUTABLE_MODE = stat.S_IFREG | 0o555
 DIRECTORY_MODE = stat.S_IFDIR | 0o555
 SYMLINK_MODE = stat.S_IFLNK | 0o777
+WRITABLE = 0o200
+"""By its owner: in views, where an overlay goes by modes."""
 
 
 class Attributes(NamedTuple):

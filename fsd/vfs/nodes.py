@@ -16,7 +16,7 @@ from typing import ClassVar
 from fsd.format.keys import is_repository_name
 from fsd.ids import content_id
 from fsd.repo.rules import Rule
-from fsd.vfs.attributes import DIRECTORY_MODE, FILE_MODE, FILE_MTIME_NS, ROOT_INO, SYMLINK_MODE
+from fsd.vfs.attributes import DIRECTORY_MODE, FILE_MODE, FILE_MTIME_NS, ROOT_INO, SYMLINK_MODE, WRITABLE
 from fsd.vfs.inodes import FIRST_TREE_INO
 
 
@@ -131,6 +131,13 @@ class VersionNode(Node):
         """The commit's time, in microseconds since 1970 UTC."""
         self.mtime_ns = time_us * 1000
         self.is_dated = True
+
+
+class ViewedVersionNode(VersionNode):
+    """The same in a view: to be written to, once an overlay lies over it."""
+
+    __slots__ = ()
+    mode = DIRECTORY_MODE | WRITABLE
 
 
 class VirtualDirectoryNode(Node):

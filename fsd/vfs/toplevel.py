@@ -32,6 +32,7 @@ from fsd.vfs.nodes import (
     RootNode,
     Version,
     VersionNode,
+    ViewedVersionNode,
     ViewNode,
     ViewsNode,
     VirtualDirectoryNode,
@@ -131,7 +132,8 @@ class TopLevel:
     def _node(self, repository: RepositoryNode, name: str, meant: Link | Version) -> Node:
         if isinstance(meant, Link):
             return LinkNode(repository.name, name, meant.target)
-        node = self.nodes.same(VersionNode(replace(meant, view=repository.view) if repository.view else meant))
+        seen = ViewedVersionNode(replace(meant, view=repository.view)) if repository.view else VersionNode(meant)
+        node = self.nodes.same(seen)
         header = self._repositories.objects.commit_nowait(meant.tree_of)
         if header is not None and isinstance(node, VersionNode):
             node.set_time(header[0].time_us)

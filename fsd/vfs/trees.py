@@ -34,6 +34,7 @@ from fsd.vfs.attributes import (
     FILE_MODE,
     FILE_MTIME_NS,
     SYMLINK_MODE,
+    WRITABLE,
     Attributes,
     StaleInodeError,
 )
@@ -42,6 +43,9 @@ from fsd.vfs.nodes import Version
 
 MODES = (FILE_MODE, EXECUTABLE_MODE, SYMLINK_MODE, DIRECTORY_MODE)
 """By flavour."""
+
+_MODES_IN_VIEWS = (FILE_MODE | WRITABLE, EXECUTABLE_MODE | WRITABLE, SYMLINK_MODE, DIRECTORY_MODE | WRITABLE)
+"""The overlay goes by them: its owner may write. The mount below it lets nobody."""
 
 MAX_PATHS = 4096
 """Paths of directories remembered beside the pages."""
@@ -137,7 +141,8 @@ class Trees:
         elif directory.version.view:
             self._in_views[ino] = identity
         forever = self._limits.immutable_timeout_s
-        return Attributes(ino, MODES[flavour], size, FILE_MTIME_NS, forever, forever)
+        modes = _MODES_IN_VIEWS if directory.version.view else MODES
+        return Attributes(ino, modes[flavour], size, FILE_MTIME_NS, forever, forever)
 
     async def list(self, ino: int, directory: Directory, start: int) -> Iterator[tuple[bytes, int, int, int, int, int]]:
         """Entries from number `start` on, as many as are in one page; each looked up once more when it is yielded.
@@ -168,6 +173,7 @@ class Trees:
             shown = set(positions)
             rows = compress(rows, map(shown.__contains__, range(positions[0], positions[-1] + 1)))
         table, digest, view = self.table, directory.version.digest, directory.version.view
+        modes = _MODES_IN_VIEWS if view else MODES
         remember = table.remember
         inside = directory.path + b"/" if directory.path else b""
         tree_number = table.trees.hold(directory.version)
@@ -183,7 +189,7 @@ class Trees:
                 ino = remember(key, flavour, value, page_number, position)
                 if view and flavour != DIRECTORY:
                     self._in_views[ino] = identity
-                yield name, ino, MODES[flavour], size, FILE_MTIME_NS, following + position
+                yield name, ino, modes[flavour], size, FILE_MTIME_NS, following + position
         finally:
             table.pages.drop(page_number)
             table.trees.drop(tree_number)
@@ -198,7 +204,14 @@ class Trees:
         flavour = ino & FLAVOUR_BITS
         size = 0 if flavour == DIRECTORY else value
         forever = self._limits.immutable_timeout_s
-        return Attributes(ino, MODES[flavour], size, FILE_MTIME_NS, forever, forever)
+        modes = _MODES_IN_VIEWS if self._is_in_view(ino, value) else MODES
+        return Attributes(ino, modes[flavour], size, FILE_MTIME_NS, forever, forever)
+
+    def _is_in_view(self, ino: int, value: int) -> bool:
+        if ino & FLAVOUR_BITS != DIRECTORY:
+            return ino in self._in_views
+        version = self.table.trees[value]
+        return isinstance(version, Version) and bool(version.view)
 
     async def directory(self, ino: int) -> Directory:
         """The directory of an inode of that flavour. Raises StaleInodeError."""

@@ -1,0 +1,39 @@
+"""The index of known chunks for as long as one publisher works, where only a part of a tree is read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from fsd.publish.cover import cover
+from fsd.publish.known import KnownChunks
+from fsd.repo.repository import Repositories
+from fsd.repo.tree import Tree
+
+_LEARNED_BYTES = 100
+"""What an entry of a tree costs to be learnt of (`cover`), about. Adding less than the whole tree would cost means to
+upload, at worst, so much again that is in the store already."""
+
+
+@asynccontextmanager
+async def known_chunks(repositories: Repositories, state: Path) -> AsyncIterator[KnownChunks]:
+    """The index is open, and kept in the end."""
+    known = KnownChunks(state / "chunks" / repositories.marker.id)
+    await trio.to_thread.run_sync(known.open)
+    is_complete = False
+    try:
+        yield known
+        is_complete = True
+    finally:
+        with trio.CancelScope(shield=True), suppress(OSError):
+            await trio.to_thread.run_sync(partial(known.close, complete=is_complete))
+
+
+async def learn(repositories: Repositories, known: KnownChunks, commit: bytes, tree: Tree, size_bytes: int) -> None:
+    """Learn what chunks a commit's tree has, unless that costs more than it can save for `size_bytes` to be added."""
+    if size_bytes > _LEARNED_BYTES * tree.totals.entries and not known.covers(commit):
+        await cover(repositories, known, commit)
