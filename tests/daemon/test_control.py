@@ -1,0 +1,152 @@
+"""The control socket: who finds it, what it answers, and what ends when who asked goes away."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from fsd.daemon import control
+from fsd.daemon.control_api import Order
+from fsd.daemon.sockets import address
+from fsd.errors import UsageError
+from fsd_cli.prefetch import _read_order
+from tests.faulty import Stall
+from tests.vfs.world import TREE, World, new_store, opened
+
+
+def test_a_socket_that_was_left_is_replaced_and_ours_is_private_and_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / control.SOCKET_NAME
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    assert path.exists()
+    with control.listening(tmp_path), socket.socket(socket.AF_UNIX) as client:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        client.connect(str(path))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("length", [90, 107, 108, 250, 1000])
+def test_a_path_may_be_as_long_as_it_likes(tmp_path: Path, length: int) -> None:
+    folder = tmp_path
+    while len(str(folder / control.SOCKET_NAME)) < length:
+        left = length - len(str(folder / control.SOCKET_NAME)) - 1
+        folder /= "x" * max(1, min(200, left))
+    folder.mkdir(parents=True, exist_ok=True)
+    before = len(os.listdir("/proc/self/fd"))
+    with control.listening(folder) as listener, socket.socket(socket.AF_UNIX) as client:
+        with address(folder / control.SOCKET_NAME) as connected:
+            client.connect(connected)
+        listener.accept()[0].close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@asynccontextmanager
+async def served(folder: Path) -> AsyncIterator[World]:
+    """A store, and the control socket of its vfs in `folder`."""
+    builder = await new_store()
+    await builder.commit("data", TREE, tag="v1")
+    async with opened(builder, folder / "cache") as world, trio.open_nursery() as nursery:
+        with control.listening(folder) as listener:
+            nursery.start_soon(control.serve, listener, world.vfs)
+            yield world
+            nursery.cancel_scope.cancel()
+
+
+async def connected(folder: Path) -> trio.SocketStream:
+    return await trio.open_unix_socket(str(folder / control.SOCKET_NAME))
+
+
+async def ask(folder: Path, what: str, asked: bytes) -> tuple[int, list[dict[str, Any]]]:
+    """The status and the lines of an answer."""
+    stream = await connected(folder)
+    head = f"POST /v1/{what} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(asked)}\r\n\r\n"
+    await stream.send_all(head.encode() + asked)
+    answer = b""
+    async for part in stream:
+        answer += part
+    await stream.aclose()
+    head_text, _, body = answer.partition(b"\r\n\r\n")
+    lines = [json.loads(line) for line in body.split(b"\n") if line.startswith(b"{")]
+    return int(head_text.split()[1]), lines
+
+
+async def test_what_is_asked_is_answered(tmp_path: Path) -> None:
+    async with served(tmp_path) as world:
+        status, lines = await ask(tmp_path, "prefetch", b'{"path": "data/v1", "pin": true}')
+        assert (status, lines[-1]["result"]["left_bytes"]) == (200, 0)
+        assert world.vfs.holdings.pins()[0]["complete"]
+        _, lines = await ask(tmp_path, "coverage", b'{"path": "data/v1"}')
+        assert lines[-1]["result"]["pinned"]
+        _, lines = await ask(tmp_path, "evict", b'{"path": "data/v1", "unpin": true}')
+        assert lines[-1]["result"]["ended_pins"] == ["data/v1"]
+        _, lines = await ask(tmp_path, "replay?path=data/v1", b'"README"\n"nothing"\n"train/a.txt"')
+        assert (lines[-1]["result"]["files"], lines[-1]["result"]["unknown_paths"]) == (2, 1)
+        _, lines = await ask(tmp_path, "coverage", b'{"path": "data/v3"}')
+        assert (lines[-1]["error"]["exit_code"], lines[-1]["error"]["message"]) == (4, "there is no data/v3")
+        _, lines = await ask(tmp_path, "replay?path=data/v1", b"README\n")
+        assert lines[-1]["error"]["exit_code"] == 2
+
+
+@pytest.mark.parametrize(
+    "asked", [b"", b"x", b"[]", b"{}", b'{"path": 1}', b'{"path": "data/v1", "verify": 1}', b'{"path": "", "x": 1}']
+)
+async def test_what_makes_no_sense_is_refused(tmp_path: Path, asked: bytes) -> None:
+    async with served(tmp_path):
+        status, lines = await ask(tmp_path, "coverage", asked)
+        assert (status, lines[0]["error"]["exit_code"]) == (400, 2)
+
+
+async def test_who_goes_away_cancels_what_he_asked_for(tmp_path: Path) -> None:
+    async with served(tmp_path) as world:
+        stalled = world.store.inject("get_range", "packs/*", Stall())
+        stream = await connected(tmp_path)
+        asked = b'{"path": "data/v1"}'
+        await stream.send_all(
+            b"POST /v1/prefetch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(asked) + asked
+        )
+        await stalled.wait_met()
+        assert b'{"progress": ' in await stream.receive_some() + await stream.receive_some()
+        assert world.cache.statistics().in_flight_requests == 1
+        await stream.aclose()
+        in_flight = 1
+        while in_flight:
+            await trio.sleep(0.002)
+            in_flight = world.cache.statistics().in_flight_requests
+        stalled.remove()
+        _, lines = await ask(tmp_path, "prefetch", asked)
+        assert lines[-1]["result"]["left_bytes"] == 0
+
+
+async def test_an_order_comes_in_any_pieces() -> None:
+    text = b'"a"\n\n"b/\\udcff"\n"c"'
+    for size in (1, 3, 100):
+        send, receive = trio.open_memory_channel[bytes](100)
+        for at in range(0, len(text), size):
+            send.send_nowait(text[at : at + size])
+        send.close()
+        assert [path async for path in Order(receive)] == [b"a", b"b/\xff", b"c"]
+
+
+@pytest.mark.parametrize("line", [b"a\n", b"1\n", b'"x' + b"x" * 100_000])
+async def test_what_is_no_order_is_refused(line: bytes) -> None:
+    send, receive = trio.open_memory_channel[bytes](1)
+    send.send_nowait(line)
+    send.close()
+    with pytest.raises(UsageError):
+        await anext(Order(receive))
+
+
+@pytest.mark.parametrize("first", ["", "x", "[]", "{}", '{"order": 2}'])
+def test_a_file_that_is_no_recording_is_refused(first: str) -> None:
+    with pytest.raises(UsageError, match="is no order of reads"):
+        _read_order(Path("order"), [first, '"a"'])
+    assert list(_read_order(Path("order"), ['{"order": 1}', '"a"\n', "\n", '"b"'])) == ["a", "b"]
