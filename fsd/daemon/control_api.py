@@ -21,6 +21,7 @@ import json
 import logging
 import os
 import socket
+import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fsd.daemon.examining import examine_mounted
 from fsd.errors import FsdError, UsageError
+from fsd.limits import MIB
 from fsd.pins.findings import Question
 from fsd.vfs.vfs import Vfs
 
@@ -48,6 +50,9 @@ MAX_REQUEST_BYTES = 1 << 20
 
 MAX_LINE_BYTES = 1 << 16
 """Of an order."""
+
+MAX_BODY_BYTES = 64 * MIB
+"""Of an order that is not used yet, packed: some millions of paths."""
 
 PROGRESS_INTERVAL_S = 0.2
 SIGN_OF_LIFE_S = 1.0
@@ -73,6 +78,42 @@ def _quiet_logger() -> logging.Logger:
     return logger
 
 
+class Body:
+    """What comes with a question, taken in at once and packed until it is used: an order may have millions of paths,
+    and last as long as the training that reads in it. (Who left it to the connection to wait would not see its end.)"""
+
+    def __init__(self) -> None:
+        self._parts: deque[bytes] = deque()
+        self._packed_bytes = 0
+        self._more = trio.Event()
+        self._is_over = False
+
+    def add(self, part: bytes) -> None:
+        """A part has come. Beyond the bound they are dropped, which who uses them is told."""
+        if self._packed_bytes <= MAX_BODY_BYTES:
+            self._parts.append(zlib.compress(part, 1))
+            self._packed_bytes += len(self._parts[-1])
+        self._more.set()
+
+    def end(self) -> None:
+        """There is no more to come."""
+        self._is_over = True
+        self._more.set()
+
+    async def receive(self) -> bytes:
+        """The next part; b'' after the last. Raises UsageError if it is too long."""
+        while not self._parts and not self._is_over:
+            self._more = trio.Event()
+            await self._more.wait()
+        if self._packed_bytes > MAX_BODY_BYTES:
+            raise UsageError("the order is too long", hint="replay it in parts")
+        if not self._parts:
+            return b""
+        part = self._parts.popleft()
+        self._packed_bytes -= len(part)
+        return zlib.decompress(part)
+
+
 @dataclass(slots=True)
 class Answer:
     """The lines of one answer, and the lines that came with the question."""
@@ -81,12 +122,11 @@ class Answer:
     changed: bool = True
     lines_send: trio.MemorySendChannel[dict[str, Any]] = field(init=False)
     lines: trio.MemoryReceiveChannel[dict[str, Any]] = field(init=False)
-    body_send: trio.MemorySendChannel[bytes] = field(init=False)
-    body: trio.MemoryReceiveChannel[bytes] = field(init=False)
+    body: Body = field(init=False)
 
     def __post_init__(self) -> None:
         self.lines_send, self.lines = trio.open_memory_channel[dict[str, Any]](1)
-        self.body_send, self.body = trio.open_memory_channel[bytes](1)
+        self.body = Body()
 
     def report(self, progress: dict[str, Any]) -> None:
         """Say how far it is: the last word is sent when it is time."""
@@ -132,20 +172,16 @@ _HEADERS = [(b"content-type", b"application/jsonl")]
 
 
 async def _listen(receive: Receive, answer: Answer, scope: trio.CancelScope) -> None:
-    """Hand on the body, then wait for the end of the connection."""
-    async with answer.body_send:
-        while True:
-            message: Message = await receive()
-            if message["type"] == "http.disconnect":
-                scope.cancel()
-                return
-            if message.get("body"):
-                await answer.body_send.send(message["body"])
-            if not message.get("more_body", False):
-                break
-    while message["type"] != "http.disconnect":
-        message = await receive()
-    scope.cancel()
+    """Take in the body, and notice the end of the connection."""
+    while True:
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            scope.cancel()
+            return
+        if message.get("body"):
+            answer.body.add(message["body"])
+        if not message.get("more_body", False):
+            answer.body.end()
 
 
 async def _send_lines(answer: Answer, send: Send) -> None:
@@ -247,7 +283,7 @@ def _path(asked: dict[str, Any]) -> bytes:
 class Order:
     """An async iterator over the paths in the lines of a body, as they come. Raises UsageError for what is none."""
 
-    def __init__(self, body: trio.MemoryReceiveChannel[bytes]) -> None:
+    def __init__(self, body: Body) -> None:
         self._body = body
         self._lines: deque[bytes] = deque()
         self._rest = b""
@@ -270,9 +306,10 @@ class Order:
         return path.encode(errors="surrogateescape")
 
     async def _receive(self) -> None:
-        try:
-            *lines, self._rest = (self._rest + await self._body.receive()).split(b"\n")
-        except trio.EndOfChannel:
+        part = await self._body.receive()
+        if part:
+            *lines, self._rest = (self._rest + part).split(b"\n")
+        else:
             lines, self._rest, self._is_over = [self._rest], b"", True
         if len(self._rest) > MAX_LINE_BYTES:
             raise UsageError("a line of the order is too long")

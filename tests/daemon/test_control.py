@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import trio
 
-from fsd.daemon import control
-from fsd.daemon.control_api import Order
+from fsd.daemon import control, control_api
+from fsd.daemon.control_api import Body, Order
 from fsd.daemon.sockets import address
 from fsd.errors import UsageError
 from fsd_cli.prefetch import _read_order
@@ -129,20 +129,42 @@ async def test_who_goes_away_cancels_what_he_asked_for(tmp_path: Path) -> None:
 async def test_an_order_comes_in_any_pieces() -> None:
     text = b'"a"\n\n"b/\\udcff"\n"c"'
     for size in (1, 3, 100):
-        send, receive = trio.open_memory_channel[bytes](100)
+        body = Body()
         for at in range(0, len(text), size):
-            send.send_nowait(text[at : at + size])
-        send.close()
-        assert [path async for path in Order(receive)] == [b"a", b"b/\xff", b"c"]
+            body.add(text[at : at + size])
+        body.end()
+        assert [path async for path in Order(body)] == [b"a", b"b/\xff", b"c"]
 
 
 @pytest.mark.parametrize("line", [b"a\n", b"1\n", b'"x' + b"x" * 100_000])
 async def test_what_is_no_order_is_refused(line: bytes) -> None:
-    send, receive = trio.open_memory_channel[bytes](1)
-    send.send_nowait(line)
-    send.close()
+    body = Body()
+    body.add(line)
+    body.end()
     with pytest.raises(UsageError):
-        await anext(Order(receive))
+        await anext(Order(body))
+
+
+async def test_an_order_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_api, "MAX_BODY_BYTES", 10_000)
+    body = Body()
+    for _ in range(50):
+        body.add(os.urandom(1000).hex().encode())
+    with pytest.raises(UsageError, match="too long"):
+        await body.receive()
+
+
+async def test_a_replay_that_waits_for_its_reader_ends_with_its_client(tmp_path: Path) -> None:
+    async with served(tmp_path) as world:
+        observers = world.vfs._observers
+        stream = await connected(tmp_path)
+        await stream.send_all(b"POST /v1/replay?path=data/v1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not observers:
+            await stream.send_all(b'a\r\n"nothing"\n\r\n')
+        await stream.aclose()
+        while observers:
+            await trio.sleep(0.002)
+            observers = world.vfs._observers
 
 
 @pytest.mark.parametrize("first", ["", "x", "[]", "{}", '{"order": 2}'])
