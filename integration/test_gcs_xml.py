@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import obstore
@@ -13,8 +12,8 @@ from obstore.store import GCSStore
 from integration.gcs_server.server import GcsServer
 
 
-def test_objects_are_written_and_read(tmp_path: Path) -> None:
-    with GcsServer(folder=tmp_path) as server:
+def test_objects_are_written_and_read() -> None:
+    with GcsServer() as server:
         server.create_bucket("bucket")
         config: Any = {"base_url": server.url, "bearer_token": "any"}
         store = GCSStore("bucket", prefix="some/prefix", config=config, client_options={"allow_http": True})
