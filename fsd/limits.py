@@ -21,6 +21,9 @@ class Limits:
     """Calls into a store at once; each holds a thread while it waits for the network."""
     store_timeout_s: float = 30.0
     """One request. Long enough for 16 MiB over a bad link."""
+    store_silence_s: float = 4.0
+    """A read of a bucket that hears nothing for so long is asked for again: who waited while the network was gone reads
+    within 5 s of its return. Google's first byte comes within a second."""
     store_connections: int = 192
     """The same over a network, where waiting is all they do: `fetch_requests` twice, if half of them are slow, and as
     many again for metadata and uploads, so that stalled reads hold up nothing else."""

@@ -242,6 +242,7 @@ class GcsStore:
                         self._bucket_name,
                         connections=self.limits.store_connections,
                         timeout_s=self.limits.store_timeout_s,
+                        silence_s=min(self.limits.store_silence_s, self.limits.store_timeout_s),
                     ),
                     abandon_on_cancel=True,
                     limiter=self._limiter,

@@ -99,12 +99,14 @@ class Bucket:
     the errors above.
     """
 
-    def __init__(self, name: str, *, connections: int, timeout_s: float) -> None:
+    def __init__(self, name: str, *, connections: int, timeout_s: float, silence_s: float) -> None:
+        """`silence_s`: how long a read may wait for the next byte."""
         self._client = _make_client()
         # For tracing that nobody asked for, it would look up the bucket behind our back, in a thread of its own.
         self._client._bucket_metadata_cache = None
         self._bucket = self._client.bucket(name)
         self._timeout_s = timeout_s
+        self._silence_s = silence_s
         self._session = self._client._http
         self._session.hooks["response"].append(_read_refusal)
         _read_environment(self._session, self._client.api_endpoint)
@@ -152,7 +154,7 @@ class Bucket:
         if not self._tells_generations:
             version = self.stat(name).version
             url += f"&generation={version}"
-        with self._session.request("GET", url, headers=headers, timeout=self._timeout_s, stream=True) as answer:
+        with self._session.request("GET", url, headers=headers, timeout=self._silence_s, stream=True) as answer:
             if answer.status_code == 416:
                 return self._past_the_end(name, start, answer)
             if answer.status_code not in (200, 206):
@@ -182,13 +184,13 @@ class Bucket:
     def stat(self, name: str) -> Listed:
         """What is said of it. Raises NotFound."""
         blob = self._bucket.blob(name)
-        blob.reload(timeout=self._timeout_s, retry=None)
+        blob.reload(timeout=self._silence_s, retry=None)
         return _listed(blob)
 
     def find_same(self, name: str, size: int, crc32c: int) -> Version | None:
         """The version of an object, if it has that size and checksum. Raises NotFound."""
         blob = self._bucket.blob(name)
-        blob.reload(timeout=self._timeout_s, retry=None)
+        blob.reload(timeout=self._silence_s, retry=None)
         return _version(blob) if blob.size == size and _decode(blob.crc32c) == crc32c else None
 
     def list_page(self, prefix: str, start: str, page_token: str | None) -> tuple[list[Listed], str | None]:
@@ -200,7 +202,7 @@ class Bucket:
             page_token=page_token,
             page_size=LISTED_AT_ONCE,
             fields="items(name,size,generation,timeCreated),nextPageToken",
-            timeout=self._timeout_s,
+            timeout=self._silence_s,
             retry=None,
         )
         blobs: list[Blob] = list(next(pages.pages, ()))

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -138,7 +138,7 @@ class Vfs:
     async def lookup(self, parent: int, name: bytes) -> Attributes | Missing:
         """The node of that name, counted as one lookup more, or that there is none."""
         self.requests["lookup"] += 1
-        try:
+        with self._answering(parent, name):
             if parent < FIRST_TREE_INO:
                 node = self._node(parent)
                 if not isinstance(node, VersionNode):
@@ -148,9 +148,6 @@ class Vfs:
                 directory = await self._directory(parent)
             found = await self._trees.find(directory, name)
             return Missing(self._limits.immutable_timeout_s) if found is None else found
-        except FsdError as error:
-            self._record(error, parent, name)
-            raise
 
     async def getattr(self, ino: int) -> Attributes:
         """A node that is known."""
@@ -159,11 +156,8 @@ class Vfs:
             return self._trees.getattr(ino)
         node = self._node(ino)
         if isinstance(node, VersionNode):
-            try:
+            with self._answering(ino):
                 await self._top.load_time(node)
-            except FsdError as error:
-                self._record(error, ino)
-                raise
             self._node(ino)  # still known?
         return self._top.attributes(node, self._limits.entry_timeout_s)
 
@@ -175,11 +169,8 @@ class Vfs:
             if isinstance(node, LinkNode):
                 return node.target.encode()
         elif ino & FLAVOUR_BITS == SYMLINK:
-            try:
+            with self._answering(ino):
                 return (await self._trees.entry(ino)).target
-            except FsdError as error:
-                self._record(error, ino)
-                raise
         raise NotSymlinkError(f"inode {ino} is not a symlink")
 
     def lists_for_ever(self, ino: int) -> bool:
@@ -189,7 +180,7 @@ class Vfs:
     async def list(self, ino: int, start: int) -> Listing:
         """Entries after the cookie `start` (0: from the first), as many as are cheap; none at the end."""
         self.requests["list"] += 1
-        try:
+        with self._answering(ino):
             if ino < FIRST_TREE_INO:
                 node = self._node(ino)
                 if not isinstance(node, VersionNode):
@@ -198,9 +189,6 @@ class Vfs:
             else:
                 directory = await self._directory(ino)
             return Listing(await self._trees.list(ino, directory, start), self._limits.immutable_timeout_s)
-        except FsdError as error:
-            self._record(error, ino)
-            raise
 
     def refuse(self, ino: int) -> None:
         """Undo the lookup of the entry that a listing yielded last: the kernel had no room for it."""
@@ -267,11 +255,8 @@ class Vfs:
             if isinstance(node, VersionNode):
                 value = version_attributes(node.version).get(name)
         elif name in FILE_NAMES and ino & FLAVOUR_BITS < SYMLINK:
-            try:
+            with self._answering(ino):
                 value = await self._file_attribute(ino, name)
-            except FsdError as error:
-                self._record(error, ino)
-                raise
         if value is None:
             raise NoAttributeError(f"inode {ino} has no attribute {name!r}")
         return value
@@ -332,6 +317,19 @@ class Vfs:
         if ino & FLAVOUR_BITS != DIRECTORY:
             _not_a_directory(ino)
         return await self._trees.directory(ino)
+
+    @contextmanager
+    def _answering(self, ino: int, name: bytes = b"") -> Iterator[None]:
+        """A request of the kernel: it waits no longer than a read may, and an error is recorded."""
+        seconds = self._limits.read_deadline_s
+        try:
+            with trio.move_on_after(seconds) as scope:
+                yield
+            if scope.cancelled_caught:
+                raise self._cache.too_slow(seconds)
+        except FsdError as error:
+            self._record(error, ino, name)
+            raise
 
     def _record(self, error: FsdError, ino: int, name: bytes = b"") -> None:
         """Keep an error that is the store's or the network's doing, and say it in the log."""
