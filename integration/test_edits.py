@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from fsd.daemon import mounts
+from integration.conftest import sweep
 from integration.program import Program, status
 from integration.test_roundtrip import described
+from integration.users import NOBODY, NOBODY_ID, let_nobody_mount_below
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the kernel's overlay takes root")
 
@@ -202,3 +204,32 @@ def test_what_is_refused(edits: Program, tmp_path: Path) -> None:
         assert refused.returncode == code, refused.stderr
         assert words in refused.stderr
     assert sorted(os.listdir(tmp_path)) == ["full"]
+
+
+def test_as_an_ordinary_user(tmp_path: Path) -> None:
+    if shutil.which("fuse-overlayfs") is None:
+        pytest.skip("fuse-overlayfs is not installed")
+    let_nobody_mount_below(tmp_path)
+    home = tmp_path / "home"
+    program = Program(home, wrapper=NOBODY)
+    source, place, mountpoint = home / "source", home / "work", home / "mount"
+    make_folder(source)
+    mountpoint.mkdir()
+    for path in (home, *home.rglob("*")):
+        os.chown(path, NOBODY_ID, NOBODY_ID, follow_symlinks=False)
+    program("init", program.store)
+    program("commit", source, "data")
+    program.mount(mountpoint)
+    try:
+        program("edit", "data/main", place)
+        work = (
+            'cd "$0" && echo more >> a && rm b && rm -r other && mkdir other && echo new > other/new && chmod +x sub/c'
+        )
+        subprocess.run([*NOBODY, "sh", "-c", work, place], check=True, capture_output=True)
+        made = program.json("commit", place, "data")
+        assert made["read_files"] == 3
+        program("edit", "--discard", place)
+        names = [entry["name"] for entry in program.json("ls", "-R", "data/main") if entry["kind"] == "file"]
+        assert names == ["a", "other/new", "sub/c", "sub/run", "sub/deep/d"]
+    finally:
+        sweep(tmp_path)

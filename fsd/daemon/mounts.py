@@ -180,7 +180,10 @@ def take_down(path: str | os.PathLike[str], *, lazy: bool, timeout_s: float) -> 
     try:
         unmount(path, lazy=lazy or is_stale(path))
         if pidfd is not None and not lazy and not wait_gone(pidfd, timeout_s=timeout_s):
-            raise FsdError(f"{path} is unmounted, but its daemon has not ended within {timeout_s:g} s")
+            raise FsdError(
+                f"{path} is unmounted, but its daemon has not ended within {timeout_s:g} s",
+                hint="who still uses it keeps it: an edit, perhaps ('fsd edit --list')",
+            )
     finally:
         if pidfd is not None:
             os.close(pidfd)
