@@ -249,7 +249,7 @@ class Cache:
 
     def contains(self, chunks: Iterable[PlacedChunk]) -> list[bool]:
         """Which of `chunks` are present."""
-        return [self._presence.find(chunk.id) is not None for chunk in chunks]
+        return [location is not None for location in self._presence.find_many([chunk.id for chunk in chunks])]
 
     # --- waiting
 
@@ -341,14 +341,15 @@ class Cache:
 
     def start_fetch(self, chunks: Iterable[PlacedChunk]) -> Fetch:
         """Read-ahead: begin to fetch those of `chunks` that are absent, `window_bytes` of them at most."""
-        wanted: list[PlacedChunk] = []
+        near: list[PlacedChunk] = []
         room = self.window_bytes
         for chunk in chunks:
             room -= chunk.length
             if room < 0:
                 break
-            if self._presence.find(chunk.id) is None:
-                wanted.append(chunk)
+            near.append(chunk)
+        found = self._presence.find_many([chunk.id for chunk in near])
+        wanted = [chunk for chunk, location in zip(near, found, strict=True) if location is None]
         return self._fetcher.start(wanted)
 
     # --- about it

@@ -271,9 +271,9 @@ class Mirrors:
         """Delete a mirror that holds nothing any more. The caller punches it, so nobody reads or writes."""
         async with self._files:
             del self._by_pack[mirror.pack], self._by_number[mirror.number]
-            self.allocated_bytes -= mirror.allocated_bytes
             self._close(mirror)
             await trio.to_thread.run_sync(_unlink, mirror.path, limiter=limiter)
+            self.allocated_bytes -= mirror.allocated_bytes
             self._removed.append(mirror.number)
         self.forget_removed()
 

@@ -19,18 +19,20 @@ from fsd.format.model import PlacedChunk, Placement
 from fsd.format.pack import PackedChunk
 
 WIDEN_MIN_BYTES = 256 * 1024
-"""The first window: what costs a tenth of a round trip on the link that the limits are made for."""
+"""The first window: what costs a thirtieth of a round trip on the link that the limits are made for."""
 
 NEAR_BYTES = 16 * 1024 * 1024
-"""Misses this far apart in a pack still speak for each other. In a pack of small files that is most of the pack; in the
-pack of one large file, random reads rarely meet."""
+"""Misses this far apart in a pack speak for what lies between them. A reader of few files has fewer of these."""
+
+REST_AFTER_MISSES = 12
+"""With so many misses before it, wherever in its pack, one is worth the rest of that: on that link twelve round trips
+cost as much as 90 MB, and a pack has 48."""
 
 RECENT_S = 30.0
 """A miss older than this says nothing about what is read now."""
 
-RECENT_MISSES = 32
 RECENT_PACKS = 1024
-"""Bounds of the history: misses kept a pack, packs kept."""
+"""Packs whose misses are remembered."""
 
 WIDEN_FULL_SHARE = 0.05
 """Of the bytes missed, what may be widened in a full cache though nobody uses it."""
@@ -99,31 +101,43 @@ def _offset(chunk: PlacedChunk) -> int:
     return chunk.placement.offset
 
 
+class Misses(NamedTuple):
+    """Those of late in a pack, before the present one."""
+
+    near: int
+    """In its neighbourhood."""
+    all: int
+
+
 class MissHistory:
     """Recent misses of each pack, from which a window follows. Bounded; forgets what is old."""
 
-    def __init__(self, widen_max_bytes: int) -> None:
-        self._widen_max = widen_max_bytes
+    def __init__(self) -> None:
         self._misses: OrderedDict[bytes, deque[tuple[float, int]]] = OrderedDict()
 
-    def window(self, pack: bytes, offset: int, now_s: float) -> int:
-        """Record a miss at `offset` of `pack`, and say how many bytes around it are worth fetching; 0: the chunk only.
-
-        The first miss of a neighbourhood is alone; the second widens to `WIDEN_MIN_BYTES`, each further one to twice
-        as much. So what is fetched in vain stays in proportion to the round trips that were paid before.
-        """
+    def note(self, pack: bytes, offset: int, now_s: float) -> Misses:
+        """Record a miss at `offset` of `pack`; what came before it."""
         misses = self._misses.get(pack)
         if misses is None:
-            misses = self._misses[pack] = deque(maxlen=RECENT_MISSES)
+            misses = self._misses[pack] = deque(maxlen=REST_AFTER_MISSES)
             if len(self._misses) > RECENT_PACKS:
                 self._misses.popitem(last=False)
         else:
             self._misses.move_to_end(pack)
-        near = sum(1 for at_s, at in misses if now_s - at_s <= RECENT_S and abs(at - offset) <= NEAR_BYTES)
+        recent = [at for at_s, at in misses if now_s - at_s <= RECENT_S]
         misses.append((now_s, offset))
-        if near == 0:
-            return 0
-        return min(WIDEN_MIN_BYTES << min(near - 1, 32), self._widen_max)
+        return Misses(sum(1 for at in recent if abs(at - offset) <= NEAR_BYTES), len(recent))
+
+
+def window_bytes(misses: Misses, most_bytes: int) -> int:
+    """How many bytes around a miss are worth fetching; 0: its chunk only.
+
+    The first miss of a neighbourhood is alone; the second widens to `WIDEN_MIN_BYTES`, each further one to twice as
+    much. So what is fetched in vain stays in proportion to the round trips that were paid before.
+    """
+    if misses.near == 0:
+        return 0
+    return min(WIDEN_MIN_BYTES << min(misses.near - 1, 32), most_bytes)
 
 
 class Allowance:
@@ -193,6 +207,14 @@ class PackContents:
         taken += self._take(range(here + 1, count), window_bytes - taken, is_known, behind)
         self._take(range(here - 1 - len(before), -1, -1), window_bytes - taken, is_known, before)
         return before[::-1] + behind
+
+    def after(self, offset: int) -> range:
+        """The positions of the chunks that lie behind byte `offset`."""
+        return range(bisect_right(self._offsets, offset), len(self._chunks))
+
+    def before(self, offset: int) -> range:
+        """Those of the chunks that lie before it, the nearest first."""
+        return range(bisect_right(self._offsets, offset) - 2, -1, -1)
 
     def _take(
         self, positions: Sequence[int], budget: int, is_known: Callable[[bytes], bool], into: list[PlacedChunk]

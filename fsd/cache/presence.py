@@ -24,6 +24,7 @@ import logging
 from bisect import bisect_left, insort
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import trio
 
@@ -55,9 +56,21 @@ class _Claims:
         insort(self._offsets, held.offset)
         self._held[held.offset] = held
 
+    def add_all(self, rows: Sequence[Held]) -> None:
+        """Ranges that follow each other, with none of those that are here in between."""
+        position = bisect_left(self._offsets, rows[0].offset)
+        self._offsets[position:position] = [row.offset for row in rows]
+        self._held.update((row.offset, row) for row in rows)
+
     def remove(self, offset: int) -> None:
         if self._held.pop(offset, None) is not None:
             del self._offsets[bisect_left(self._offsets, offset)]
+
+    def remove_all(self, offsets: Iterable[int]) -> None:
+        """The same for many: one at a time would move the rest of the list for each."""
+        for offset in offsets:
+            self._held.pop(offset, None)
+        self._offsets = [offset for offset in self._offsets if offset in self._held]
 
     def starting_in(self, start: int, end: int) -> list[Held]:
         first, last = bisect_left(self._offsets, start), bisect_left(self._offsets, end)
@@ -123,10 +136,27 @@ class Presence:
         What is claimed is added or released later.
         """
         claims = self._claims.setdefault(mirror, _Claims())
+        rows = list(wanted)
+        if rows and self._is_free(claims, mirror, rows):
+            claims.add_all(rows)
+            return [True] * len(rows)
         known: Extents = {}
-        granted = [self._claim(claims, mirror, held, known) for held in wanted]
+        granted = [self._claim(claims, mirror, held, known) for held in rows]
         self._tidy(mirror, claims)
         return granted
+
+    def _is_free(self, claims: _Claims, mirror: int, rows: Sequence[Held]) -> bool:
+        """Whether nothing lies from the first of `rows`, which follow each other, to the last: mostly so."""
+        if any(row.offset + row.length > after.offset for row, after in pairwise(rows)):
+            return False
+        start, end = rows[0].offset, rows[-1].offset + rows[-1].length
+        if not claims.is_free(start, end):
+            return False
+        try:
+            before = self._index.last_before(mirror, end)
+        except IndexFailedError:
+            return False  # whoever looks at each will find that out
+        return before is None or before.offset + before.length <= start
 
     def _claim(self, claims: _Claims, mirror: int, held: Held, known: Extents) -> bool:
         end = held.offset + held.length
@@ -152,6 +182,13 @@ class Presence:
     def _tidy(self, mirror: int, claims: _Claims) -> None:
         if not claims:
             del self._claims[mirror]
+
+    def release_all(self, mirror: int, offsets: Sequence[int]) -> None:
+        """The same for many."""
+        claims = self._claims.get(mirror)
+        if claims is not None:
+            claims.remove_all(offsets)
+            self._tidy(mirror, claims)
 
     def add(self, mirror: int, chunk: bytes, offset: int, length: int) -> None:
         """A claimed chunk has been checked and written."""
@@ -257,10 +294,13 @@ class Presence:
                 dropped, self._dropped_in_flush = self._dropped_in_flush, []
                 for mirror, held in dropped:
                     self._index.remove(mirror, [held])
+            written: dict[int, list[int]] = {}
             for chunk, location in records:
                 if self._pending.get(chunk) is location:
                     del self._pending[chunk]
-                    self.release(location.mirror, location.offset)
+                    written.setdefault(location.mirror, []).append(location.offset)
+            for mirror, offsets in written.items():
+                self.release_all(mirror, offsets)
         return len(records)
 
     def abandon_pending(self) -> None:

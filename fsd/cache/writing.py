@@ -81,7 +81,8 @@ class MirrorWriter:
         `wanted` is asked, as late as possible, for the ids whose plaintext is to be returned as well. A disk that is
         full or fails is no error here: chunks are then only returned.
         """
-        absent = [chunk for chunk in fetched.chunks if self._presence.find(chunk.id) is None]
+        found = self._presence.find_many([chunk.id for chunk in fetched.chunks])
+        absent = [chunk for chunk, location in zip(fetched.chunks, found, strict=True) if location is None]
         room = sum(-(-chunk.length // BLOCK_BYTES) * BLOCK_BYTES for chunk in absent) + BLOCK_BYTES
         if not absent or not await self._evictor.reserve(room):
             return await self._in_thread([_Target(chunk, None, 0) for chunk in fetched.chunks], fetched, body, wanted)
@@ -155,15 +156,19 @@ class MirrorWriter:
 
     def _settle(self, targets: list[_Target], written: set[bytes], held: list[Mirror]) -> None:
         """Turn claims into records where bytes were written, and give up the others."""
+        used: dict[Mirror, tuple[int, int]] = {}
         for chunk, mirror, offset in targets:
             if mirror is None:
                 continue
             if chunk.id in written:
                 self._presence.add(mirror.number, chunk.id, offset, chunk.length)
-                self._mirrors.use(mirror, offset, offset + chunk.length)
-                mirror.is_dirty = True
+                start, end = used.get(mirror, (offset, offset))
+                used[mirror] = min(start, offset), max(end, offset + chunk.length)
             else:
                 self._presence.release(mirror.number, offset)
+        for mirror, (start, end) in used.items():
+            self._mirrors.use(mirror, start, end)
+            mirror.is_dirty = True
         for mirror in held:
             try:
                 self._mirrors.update_allocated(mirror)

@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 from fsd.cache.plan import (
     NEAR_BYTES,
     RECENT_S,
+    REST_AFTER_MISSES,
     WIDEN_FOUND_SHARE,
     WIDEN_FULL_SHARE,
     WIDEN_MIN_BYTES,
     Allowance,
+    Misses,
     MissHistory,
     PackContents,
     check_placed,
     coalesce,
+    window_bytes,
 )
 from fsd.errors import CorruptDataError
 from fsd.format.limits import MAX_CHUNK_BYTES
@@ -78,19 +81,24 @@ def test_an_impossible_placement_is_refused(length: int, stored: int, offset: in
         check_placed(PlacedChunk(bytes(32), length, Placement(PACK, offset, stored, plain_offset)))
 
 
-def test_a_window_doubles_with_each_near_miss() -> None:
-    history = MissHistory(8 * WIDEN_MIN_BYTES)
-    windows = [history.window(PACK, position * 1000, float(position)) for position in range(7)]
-    assert windows == [0, *(WIDEN_MIN_BYTES * factor for factor in (1, 2, 4, 8, 8, 8))]
+def test_windows_grow_with_each_near_miss() -> None:
+    most = 6 * WIDEN_MIN_BYTES
+    windows = [window_bytes(Misses(before, before), most) for before in range(6)]
+    assert windows == [0, *(WIDEN_MIN_BYTES * factor for factor in (1, 2, 4, 6, 6))]
+    assert window_bytes(Misses(1 << 40, 0), most) == most
+    assert [window_bytes(Misses(before, before), 0) for before in range(5)] == [0] * 5
 
 
-def test_far_old_and_foreign_misses_do_not_widen() -> None:
-    history = MissHistory(8 * WIDEN_MIN_BYTES)
-    assert history.window(PACK, 0, 0.0) == 0
-    assert history.window(PACK, NEAR_BYTES + 1, 0.0) == 0
-    assert history.window(b"\1" * 16, 0, 0.0) == 0
-    assert history.window(PACK, 0, RECENT_S + 1) == 0
-    assert history.window(PACK, NEAR_BYTES, RECENT_S + 1) == WIDEN_MIN_BYTES
+def test_far_old_and_foreign_misses_do_not_count() -> None:
+    history = MissHistory()
+    assert [history.note(PACK, 1000 * n, 0.5 * n) for n in range(4)] == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    assert history.note(b"\1" * 16, 0, 2.0) == (0, 0)
+    assert history.note(PACK, 4000 + NEAR_BYTES, 2.0) == (0, 4)
+    assert history.note(PACK, 4000 + 2 * NEAR_BYTES, 2.0) == (1, 5)
+    for number in range(20):
+        assert history.note(PACK, 0, 2.0).all == min(6 + number, REST_AFTER_MISSES)
+    assert history.note(PACK, 0, 3.0 + RECENT_S) == (0, 0)
+    assert history.note(PACK, 0, 3.0 + RECENT_S) == (1, 1)
 
 
 def test_an_allowance_lasts_while_windows_are_used() -> None:
