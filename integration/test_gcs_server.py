@@ -386,7 +386,7 @@ def test_as_a_program() -> None:
             counters = control("GET", "counters")
             assert counters["requests"] == {"insert": 1, "media": 2}
             assert counters["bytes_out"]["media"] >= 1000
-            assert control("GET", "records")[-1] == ["media", "key", "", 200, 1000]
+            assert control("GET", "records")[-1][:5] == ["media", "key", "", 200, 1000]
             control("DELETE", "counters")
             assert control("GET", "counters")["requests"] == {}
             control("POST", "access", {"forbids": "storage.objects"})

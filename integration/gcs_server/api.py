@@ -275,7 +275,8 @@ class Api:
         settings = parse_json(await request.body())
         settings.setdefault("contentType", request.headers.get("x-upload-content-type"))
         self._buckets[operation.bucket].check_write(operation.name, request.query)
-        session = self._sessions.start(operation.bucket, operation.name, request.query, settings)
+        draft = self._buckets.storage.begin()
+        session = self._sessions.start(operation.bucket, operation.name, request.query, settings, draft)
         host = request.headers.get("host", "")
         location = f"{self.scheme}://{host}{request.raw_path}?uploadType=resumable&upload_id={session.id}"
         return Response(200, {"Location": location, "X-GUploader-UploadID": session.id})
@@ -313,11 +314,12 @@ class Api:
     def _finish(self, request: Request, session: Session) -> Response:
         bucket = self._buckets[session.bucket]
         bucket.check_write(session.name, session.query)
-        content = self._buckets.storage.store(session.pieces)
+        assert session.draft is not None
+        content = session.draft.finish()
         session.finished = bucket.write(
             session.name, content, session.query, session.settings, known_crc32c=session.crc32c
         )
-        session.pieces = []
+        session.draft = None
         return self._resource(request, bucket, session.finished)
 
     async def _cancel(self, request: Request, _: Operation) -> Response:

@@ -75,18 +75,94 @@ class FileContent:
             os.close(self.descriptor)
 
 
+class Draft(Protocol):
+    """A content that is still arriving, and kept piece by piece: who writes a large one at its end lets all others
+    wait. One that is dropped leaves nothing behind."""
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Append bytes."""
+
+    def truncate(self, size: int) -> Iterator[bytes | memoryview]:
+        """Forget what comes behind; gives what is left, in pieces."""
+
+    def finish(self) -> Content:
+        """It is complete."""
+
+
 class Storage(Protocol):
     """Makes contents of what was uploaded."""
+
+    def begin(self) -> Draft:
+        """A new one."""
 
     def store(self, pieces: Iterable[bytes | memoryview]) -> Content:
         """Their concatenation."""
 
 
+class _MemoryDraft:
+    def __init__(self) -> None:
+        self._pieces: list[bytes | memoryview] = []
+
+    def write(self, piece: bytes | memoryview) -> None:
+        self._pieces.append(piece)
+
+    def truncate(self, size: int) -> Iterator[bytes | memoryview]:
+        surplus = sum(map(len, self._pieces)) - size
+        while surplus:
+            last = self._pieces.pop()
+            if len(last) > surplus:
+                self._pieces.append(last[:-surplus])
+            surplus -= min(len(last), surplus)
+        yield from self._pieces
+
+    def finish(self) -> Content:
+        return MemoryContent(self._pieces)
+
+
 class MemoryStorage:
     """Gone with the process."""
 
+    def begin(self) -> Draft:
+        return _MemoryDraft()
+
     def store(self, pieces: Iterable[bytes | memoryview]) -> Content:
         return MemoryContent(pieces)
+
+
+class _FileDraft:
+    """A file without a name, until it is complete."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._size = 0
+        self._descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o644)
+
+    def write(self, piece: bytes | memoryview) -> None:
+        left = memoryview(piece)
+        while left:
+            written = os.pwrite(self._descriptor, left, self._size)
+            self._size += written
+            left = left[written:]
+
+    def truncate(self, size: int) -> Iterator[bytes | memoryview]:
+        os.ftruncate(self._descriptor, size)
+        self._size = size
+        for start in range(0, size, READ_AT_ONCE):
+            yield os.pread(self._descriptor, READ_AT_ONCE, start)
+
+    def finish(self) -> Content:
+        name = uuid4().hex
+        directory = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # With a dst_dir_fd this follows the link in /proc, and not without.
+            os.link(f"/proc/self/fd/{self._descriptor}", name, dst_dir_fd=directory, follow_symlinks=True)
+        finally:
+            os.close(directory)
+        return FileContent(self._folder / name)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
 
 
 class FolderStorage:
@@ -96,11 +172,14 @@ class FolderStorage:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
+    def begin(self) -> Draft:
+        return _FileDraft(self.folder)
+
     def store(self, pieces: Iterable[bytes | memoryview]) -> Content:
-        path = self.folder / uuid4().hex
-        with path.open("wb") as file:
-            file.writelines(pieces)
-        return FileContent(path)
+        draft = self.begin()
+        for piece in pieces:
+            draft.write(piece)
+        return draft.finish()
 
 
 class Generator(Protocol):

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import google_crc32c
 
+from integration.gcs_server.contents import Draft
 from integration.gcs_server.objects import GcsError, Stored, encode_digest
 
 GRAIN_BYTES = 256 * 1024
@@ -93,13 +94,16 @@ def parse_content_range(header: str | None, content_length: int) -> PartRange:
 class Session:
     """A resumable upload."""
 
-    def __init__(self, bucket: str, name: str, query: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, bucket: str, name: str, query: Mapping[str, str], settings: Mapping[str, Any], draft: Draft
+    ) -> None:
         self.id = uuid4().hex
         self.bucket = bucket
         self.name = name
         self.query = dict(query)
         self.settings = dict(settings)
-        self.pieces: list[bytes] = []
+        self.draft: Draft | None = draft
+        """None once the object is made."""
         self.received = 0
         self.finished: Stored | None = None
         self._crc = 0
@@ -114,23 +118,18 @@ class Session:
 
     def append(self, piece: bytes) -> None:
         """Bytes in order."""
-        if piece:
-            self.pieces.append(piece)
+        if piece and self.draft is not None:
+            self.draft.write(piece)
             self.received += len(piece)
             self._crc = google_crc32c.extend(self._crc, piece)
 
     def trim(self) -> None:
         """Forget what does not fill a grain."""
         surplus = self.received % GRAIN_BYTES
-        if not surplus:
+        if not surplus or self.draft is None:
             return
         self.received -= surplus
-        while surplus:
-            last = self.pieces.pop()
-            if len(last) > surplus:
-                self.pieces.append(last[:-surplus])
-            surplus -= min(len(last), surplus)
-        self._crc = reduce(google_crc32c.extend, self.pieces, 0)
+        self._crc = reduce(google_crc32c.extend, map(bytes, self.draft.truncate(self.received)), 0)
 
     @property
     def crc32c(self) -> str:
@@ -151,9 +150,11 @@ class Sessions:
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
 
-    def start(self, bucket: str, name: str, query: Mapping[str, str], settings: Mapping[str, Any]) -> Session:
-        """A new one."""
-        session = Session(bucket, name, query, settings)
+    def start(
+        self, bucket: str, name: str, query: Mapping[str, str], settings: Mapping[str, Any], draft: Draft
+    ) -> Session:
+        """A new one, whose bytes go into `draft`."""
+        session = Session(bucket, name, query, settings, draft)
         self._sessions[session.id] = session
         while len(self._sessions) > self.KEPT:
             del self._sessions[next(iter(self._sessions))]
