@@ -21,8 +21,8 @@ from fsd.cache.reading import MirrorReader
 from fsd.format.keys import ObjectKind
 from fsd.format.model import PlacedChunk
 
-LOOK_UP_CHUNKS = 512
-"""Looked up with one call: a millisecond or two of the event loop."""
+LOOK_UP_CHUNKS = 256
+"""Looked up with one call: a millisecond or three of the event loop."""
 
 
 FREED_CHUNKS = 128

@@ -312,7 +312,8 @@ def _done(progress: Progress) -> dict[str, Any]:
 
 
 def _fetched(progress: Progress, seen: Coverage) -> dict[str, Any]:
-    return {"phase": "fetch", **_done(progress), "total_files": seen.files, "total_bytes": seen.size_bytes}
+    there = _done(progress) | {"bytes": progress.size_bytes + progress.arriving_bytes}
+    return {"phase": "fetch", **there, "total_files": seen.files, "total_bytes": seen.size_bytes}
 
 
 @contextmanager

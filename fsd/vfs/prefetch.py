@@ -17,6 +17,7 @@ import trio
 from fsd.cache.cache import Cache
 from fsd.cache.fetcher import Fetch
 from fsd.cache.pins import Pin
+from fsd.cache.stock import LOOK_UP_CHUNKS
 from fsd.errors import CorruptDataError, FsdError, StorePermissionError, StoreUnreachableError
 from fsd.format.model import PlacedChunk
 from fsd.limits import MIB, Limits
@@ -28,6 +29,10 @@ STRETCH_BYTES = 16 * MIB
 
 _STRETCHES_AHEAD = 5
 """On their way at once: more than `limits.fetch_bytes`, so that none waits for the slowest request of another."""
+
+
+_REPORT_INTERVAL_S = 1.0
+"""On a slow link the first stretch takes long, and then all come together."""
 
 
 class NoRoomError(FsdError):
@@ -43,6 +48,8 @@ class Progress:
     """Of files, whether fetched or there before."""
     fetched_bytes: int = 0
     """Of these, what was not there."""
+    arriving_bytes: int = 0
+    """There besides, of stretches that are not there as a whole."""
 
 
 @dataclass(slots=True)
@@ -65,6 +72,7 @@ class Prefetcher:
     bad: CorruptDataError | None = None
     """The first chunk that is bad in the store."""
     bad_chunks: int = 0
+    _flights: deque[_Flight] = field(default_factory=deque)
     _last_arrival_s: float = 0.0
 
     @property
@@ -79,18 +87,16 @@ class Prefetcher:
         What was done until then stays done. Cancelled, it leaves nothing under way.
         """
         self._last_arrival_s = trio.current_time()
-        flights: deque[_Flight] = deque()
+        self.report(self.progress)
         try:
             async for stretch in stretches:
-                flights.append(self._start(stretch))
-                if len(flights) > _STRETCHES_AHEAD:
-                    await self._land(flights[0])
-                    flights.popleft()
-            while flights:
-                await self._land(flights[0])
-                flights.popleft()
+                self._flights.append(self._start(stretch))
+                if len(self._flights) > _STRETCHES_AHEAD:
+                    await self._land_first()
+            while self._flights:
+                await self._land_first()
         finally:
-            for flight in flights:
+            for flight in self._flights:
                 flight.fetch.cancel()
         if self.bad is not None:
             more = f" (and {self.bad_chunks - 1} more)" if self.bad_chunks > 1 else ""
@@ -102,12 +108,16 @@ class Prefetcher:
             self.cache.stock.hold(self.pin, stretch.chunks)
         return _Flight(stretch, missing, self.cache.start_fetch(missing))
 
-    async def _land(self, flight: _Flight) -> None:
-        """Wait until all of a stretch is there, but for what is bad."""
+    async def _land_first(self) -> None:
+        """Wait until all of the first stretch is there, but for what is bad."""
+        flight = self._flights[0]
         missing = flight.missing
         waits = backoffs_s(self.limits)
         while missing:
-            await flight.fetch.wait()
+            while not flight.fetch.is_done:
+                with trio.move_on_after(_REPORT_INTERVAL_S):
+                    await flight.fetch.wait()
+                await self._report_arriving()
             missing, before = self._absent(missing), missing
             if len(missing) < len(before):
                 self._last_arrival_s = trio.current_time()
@@ -124,8 +134,21 @@ class Prefetcher:
         progress.files += len(flight.stretch.ends)
         progress.size_bytes += flight.stretch.size_bytes
         progress.fetched_bytes += sum(chunk.length for chunk in flight.missing)
+        self._flights.popleft()
+        progress.arriving_bytes = max(0, progress.arriving_bytes - flight.stretch.size_bytes)
         self.report(progress)
         await trio.lowlevel.checkpoint()
+
+    async def _report_arriving(self) -> None:
+        arriving = 0
+        for flight in list(self._flights):
+            arriving += flight.stretch.size_bytes
+            for step in range(0, len(flight.missing), LOOK_UP_CHUNKS):
+                absent = self._absent(flight.missing[step : step + LOOK_UP_CHUNKS])
+                arriving -= sum(chunk.length for chunk in absent)
+                await trio.lowlevel.checkpoint()
+        self.progress.arriving_bytes = arriving
+        self.report(self.progress)
 
     def _absent(self, chunks: list[PlacedChunk]) -> list[PlacedChunk]:
         holdings = self.cache.stock.look(chunks)

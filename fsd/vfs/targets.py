@@ -23,8 +23,8 @@ from fsd.vfs.nodes import Version
 from fsd.vfs.pieces import Pieces, Recipes
 from fsd.vfs.versions import Link, Versions
 
-STRETCH_CHUNKS = 4096
-"""At most so many in a stretch, however small they are."""
+STRETCH_CHUNKS = 1024
+"""At most so many in a stretch, however small they are: it is looked up in one go, at ten microseconds each."""
 
 
 class Place(NamedTuple):
