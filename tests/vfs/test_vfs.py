@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ from tests.vfs.world import (
     ALWAYS_ASK,
     CHUNK_BYTES,
     LARGE,
+    LIMITS,
     TREE,
     new_store,
     opened,
@@ -35,6 +38,20 @@ from tests.vfs.world import (
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+async def test_nothing_waits_longer_than_a_read_may(directory: Path) -> None:
+    builder = await new_store()
+    await builder.commit("data", TREE, tag="v1")
+    async with opened(builder, directory, replace(LIMITS, read_deadline_s=0.05)) as world:
+        version = (await world.stat(b"data/v1")).ino
+        stalled = world.store.inject(READS, "*", Stall())
+        for wait in (partial(world.vfs.lookup, version, b"large"), partial(world.vfs.list, version, 0)):
+            with pytest.raises(StoreUnreachableError, match=r"within 0\.05 s"):
+                await wait()
+        assert world.vfs.errors.total == 2
+        stalled.remove()
+        world.store.assert_all_exercised()
 
 
 # --- attributes
