@@ -11,7 +11,8 @@ import click
 from fsd.config import format_size
 from fsd.format.keys import check_repository_name
 from fsd.format.model import Kind
-from fsd.repo.diff import MAX_FOR_RENAMES, Change, ChangeKind, Fact, Summary, changes_between
+from fsd.repo.diff import MAX_FOR_RENAMES, Change, ChangeKind, Summary, changes_between
+from fsd.repo.differences import Fact
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import resolve
 from fsd.repo.subsets import open_tree

@@ -10,6 +10,7 @@ Lengths are checked before anything is allocated for them; what `unseal` returns
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from fsd.errors import CorruptDataError
 from fsd.format.compress import compress_metadata, decompress
@@ -46,6 +47,29 @@ def seal(kind: ObjectKind, logical: bytes, placement: bytes = b"") -> tuple[byte
 def unseal(kind: ObjectKind, object_id: bytes, stored: bytes) -> tuple[bytes, bytes]:
     """The logical and the placement part of a stored object, checked. Raises CorruptDataError."""
     what = f"{kind.name.lower()} {object_id.hex()}"
+    head = _parse_header(kind, what, stored)
+    logical = _logical_of(head, kind, object_id, what, stored)
+    placement = decompress(memoryview(stored)[head.middle :], head.placement_size, what)
+    if content_id(placement)[:8] != head.placement_check:
+        raise CorruptDataError(f"the placements of {what} do not match their checksum")
+    return logical, placement
+
+
+def unseal_logical(kind: ObjectKind, object_id: bytes, stored: bytes) -> bytes:
+    """The logical part alone, checked as well."""
+    what = f"{kind.name.lower()} {object_id.hex()}"
+    return _logical_of(_parse_header(kind, what, stored), kind, object_id, what, stored)
+
+
+class _Header(NamedTuple):
+    logical_size: int
+    middle: int
+    """Where the placement part begins."""
+    placement_size: int
+    placement_check: bytes
+
+
+def _parse_header(kind: ObjectKind, what: str, stored: bytes) -> _Header:
     if len(stored) < _HEADER.size:
         raise CorruptDataError(f"{what} is truncated: {len(stored)} bytes")
     magic, logical_size, logical_stored, placement_size, placement_stored, placement_check = _HEADER.unpack_from(stored)
@@ -55,12 +79,11 @@ def unseal(kind: ObjectKind, object_id: bytes, stored: bytes) -> tuple[bytes, by
         raise CorruptDataError(f"{what} claims {logical_size} + {placement_size} bytes, more than the format allows")
     if len(stored) != _HEADER.size + logical_stored + placement_stored:
         raise CorruptDataError(f"{what} has {len(stored)} bytes where its header says otherwise")
-    view = memoryview(stored)
-    middle = _HEADER.size + logical_stored
-    logical = decompress(view[_HEADER.size : middle], logical_size, what)
+    return _Header(logical_size, _HEADER.size + logical_stored, placement_size, placement_check)
+
+
+def _logical_of(head: _Header, kind: ObjectKind, object_id: bytes, what: str, stored: bytes) -> bytes:
+    logical = decompress(memoryview(stored)[_HEADER.size : head.middle], head.logical_size, what)
     if content_id(logical) != object_id or not logical.startswith(kind.value):
         raise CorruptDataError(f"{what} does not match its name")
-    placement = decompress(view[middle:], placement_size, what)
-    if content_id(placement)[:8] != placement_check:
-        raise CorruptDataError(f"the placements of {what} do not match their checksum")
-    return logical, placement
+    return logical

@@ -6,9 +6,8 @@ reader refuses every other. `docs/format.md` has the bytes.
 
 from __future__ import annotations
 
-import struct
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain, compress, count, pairwise
@@ -16,37 +15,25 @@ from operator import ge, not_
 
 from fsd.errors import CorruptDataError
 from fsd.format.columns import decode_column, encode_column
-from fsd.format.entries import DOTS, EMPTY_ID, check_entries, is_directory_path
-from fsd.format.keys import ObjectKind
+from fsd.format.entries import DOTS, EMPTY_ID, check_entries
 from fsd.format.limits import (
     MAX_CHUNK_BYTES,
     MAX_FILE_BYTES,
     MAX_INLINE_PIECES,
     MAX_LOGICAL_BYTES,
-    MAX_NAME_BYTES,
-    MAX_PATH_BYTES,
     MAX_RECIPE_LEVEL,
     MAX_SYMLINK_BYTES,
 )
-from fsd.format.model import Entry, Kind, Piece, PlacedChunk, Placement, directory_key, entry_key
+from fsd.format.model import Entry, Kind, Piece, PlacedChunk, Placement
+from fsd.format.outline import COUNTS, DIRECTORY_BYTES, EXECUTABLE, KIND_BITS, MAGIC, PIECE_BYTES, Outline, lengths_at
 from fsd.format.placement import PlacementTable, encode_placements
 from fsd.format.recipe import are_piece_lengths
 from fsd.ids import ID_BYTES, NO_ID, content_id
 
-MAGIC = ObjectKind.PAGE.value
-
-_COUNTS = struct.Struct("<6I")
-_KIND_BITS = 0b11
-EXECUTABLE = 0b100
-"""Beside the kind, in what `Page.rows` says of an executable file."""
-
 _WITHOUT_LEVEL = bytes(flags & 0b111 for flags in range(256))
 _LEVEL_SHIFT = 3
 
-HEADER_BYTES = len(MAGIC) + _COUNTS.size
 _ENTRY_BYTES = 1 + 1 + 1 + 8 + ID_BYTES
-_PIECE_BYTES = ID_BYTES + 8
-_DIRECTORY_BYTES = 4 + 2
 
 _KINDS = (Kind.FILE, Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK)
 """By number; 0 is none, and no page has it."""
@@ -62,12 +49,12 @@ _DECODED_SYMLINK_BYTES = 80
 def entry_bytes(entry: Entry) -> int:
     """What `entry` adds to a page's logical part, without its directory."""
     explicit = len(entry.pieces) if _has_explicit_pieces(entry.level, len(entry.pieces)) else 0
-    return _ENTRY_BYTES + len(entry.name) + len(entry.target) + _PIECE_BYTES * explicit
+    return _ENTRY_BYTES + len(entry.name) + len(entry.target) + PIECE_BYTES * explicit
 
 
 def directory_bytes(directory: bytes) -> int:
     """What the first entry of `directory` adds to a page's logical part besides itself."""
-    return _DIRECTORY_BYTES + len(directory)
+    return DIRECTORY_BYTES + len(directory)
 
 
 def _has_explicit_pieces(level: int, pieces: int) -> bool:
@@ -92,7 +79,7 @@ def encode_page(entries: Sequence[Entry]) -> tuple[bytes, bytes]:
     logical = b"".join(
         (
             MAGIC,
-            _COUNTS.pack(len(entries), len(directories), len(explicit), *map(len, blobs)),
+            COUNTS.pack(len(entries), len(directories), len(explicit), *map(len, blobs)),
             encode_column("I", directories.values()),
             encode_column("H", map(len, directories)),
             bytes(map(len, names)),
@@ -110,7 +97,7 @@ def encode_page(entries: Sequence[Entry]) -> tuple[bytes, bytes]:
     return logical, encode_placements([*chain.from_iterable(placements)])
 
 
-class Page:
+class Page(Outline):
     """A decoded page. Entries are addressed by position; an `Entry` is made only where one is asked for.
 
     Safe to share between threads once made. Everything in it was checked: no other method raises CorruptDataError.
@@ -118,105 +105,60 @@ class Page:
 
     __slots__ = (
         "_chunk_starts",
-        "_contents_at",
-        "_directories",
-        "_directory_keys",
-        "_directory_starts",
-        "_flags",
         "_id",
-        "_logical",
         "_memory_bytes",
-        "_name_ends",
-        "_names_at",
         "_piece_counts",
         "_piece_lengths",
         "_piece_starts",
-        "_pieces_at",
         "_placements",
-        "_sizes",
         "_target_starts",
     )
 
     def __init__(self, logical: bytes, placement: bytes) -> None:
         """Decode. Raises CorruptDataError for anything the format does not allow."""
-        if len(logical) < HEADER_BYTES or not logical.startswith(MAGIC):
-            raise CorruptDataError("a page is truncated or without its magic")
-        counts = _COUNTS.unpack_from(logical, len(MAGIC))
-        entries, directories, pieces, paths_bytes, names_bytes, targets_bytes = counts
-        lengths_at = HEADER_BYTES + _DIRECTORY_BYTES * directories
-        sizes_at = lengths_at + 3 * entries
-        self._contents_at = sizes_at + 8 * entries
-        paths_at = self._contents_at + ID_BYTES * entries
-        self._names_at = paths_at + paths_bytes
-        targets_at = self._names_at + names_bytes
-        self._pieces_at = targets_at + targets_bytes
-        if len(logical) != self._pieces_at + _PIECE_BYTES * pieces or not 0 < directories <= entries:
-            raise CorruptDataError("a page does not have the length that its counts say")
-        self._logical = logical
+        super().__init__(logical)
+        entries = len(self)
+        counts_at = lengths_at(len(self._directories)) + 2 * entries
+        pieces = (len(logical) - self._pieces_at) // PIECE_BYTES
         self._id: bytes | None = None
-        self._flags = logical[lengths_at + entries : lengths_at + 2 * entries]
-        self._piece_counts = logical[lengths_at + 2 * entries : sizes_at]
-        self._sizes = decode_column("Q", logical[sizes_at : self._contents_at])
+        self._piece_counts = logical[counts_at : counts_at + entries]
         self._piece_lengths = decode_column("Q", logical[self._pieces_at + ID_BYTES * pieces :])
-        name_lengths = logical[lengths_at : lengths_at + entries]
-        self._name_ends = array("I", accumulate(name_lengths))
-        self._decode_directories(directories, paths_at, name_lengths)
-        self._check_names(name_lengths, names_bytes)
-        self._target_starts = self._check_symlinks(targets_at)
+        self._check_names()
+        self._target_starts = self._check_symlinks()
         self._placements = PlacementTable(placement, self._check_files())
         self._chunk_starts: array[int] | None = None
         self._piece_starts: array[int] | None = None
+        paths_bytes = self._names_at - self._contents_at - ID_BYTES * entries
         self._memory_bytes: int = (
             2048
             + len(logical)
             + _DECODED_ENTRY_BYTES * entries
             + 8 * pieces
-            + _DECODED_DIRECTORY_BYTES * directories
+            + _DECODED_DIRECTORY_BYTES * len(self._directories)
             + 2 * paths_bytes
             + _DECODED_SYMLINK_BYTES * len(self._target_starts)
             + self._placements.memory_bytes
         )
 
-    def _decode_directories(self, number: int, start: int, name_lengths: bytes) -> None:
-        at = HEADER_BYTES
-        ends = list(accumulate(decode_column("I", self._logical[at : at + 4 * number]), initial=0))
-        lengths = decode_column("H", self._logical[at + 4 * number : at + 6 * number])
-        path_ends = list(accumulate(lengths, initial=start))
-        if ends[-1] != len(self) or path_ends[-1] != self._names_at or any(map(ge, ends, ends[1:])):
-            raise CorruptDataError("the directories of a page do not add up")
-        self._directory_starts = ends
-        self._directories = [self._logical[a:b] for a, b in pairwise(path_ends)]
-        self._directory_keys = [directory_key(path) for path in self._directories]
-        if b"\0" in self._logical[start : self._names_at] or not all(map(is_directory_path, self._directories)):
-            raise CorruptDataError("a page has an impossible directory in it")
-        if any(map(ge, self._directory_keys, self._directory_keys[1:])):
-            raise CorruptDataError("the directories of a page are out of order")
-        if max(lengths) + 1 + MAX_NAME_BYTES > MAX_PATH_BYTES:
-            for length, (low, high) in zip(lengths, pairwise(ends), strict=True):
-                if length + 1 + max(name_lengths[low:high]) > MAX_PATH_BYTES:
-                    raise CorruptDataError("a page has a path that is too long")
-
-    def _check_names(self, lengths: bytes, names_bytes: int) -> None:
+    def _check_names(self) -> None:
         start, ends = self._names_at, self._name_ends
-        if ends[-1] != names_bytes or 0 in lengths:
-            raise CorruptDataError("the names of a page do not add up")
-        joined = self._logical[start : start + names_bytes]
+        joined = self._logical[start : start + ends[-1]]
         if b"/" in joined or b"\0" in joined:
             raise CorruptDataError("a page has a name with '/' or NUL in it")
         names = [joined[a:b] for a, b in pairwise([0, *ends])]
-        if min(lengths) <= 2 and not DOTS.isdisjoint(names):
+        if not DOTS.isdisjoint(names):
             raise CorruptDataError("a page has a name that is '.' or '..'")
         # Names may only fail to ascend from one directory to the next.
         falls = compress(count(1), map(ge, names, names[1:]))
         if not set(self._directory_starts).issuperset(falls):
             raise CorruptDataError("the names of a page are out of order")
 
-    def _check_symlinks(self, start: int) -> dict[int, int]:
+    def _check_symlinks(self) -> dict[int, int]:
         """Where each symlink's target begins, by position."""
         starts: dict[int, int] = {}
-        at = start
-        if Kind.SYMLINK in set(map(_KIND_BITS.__and__, set(self._flags))):
-            for position in [number for number, flags in enumerate(self._flags) if flags & _KIND_BITS == Kind.SYMLINK]:
+        at = self._names_at + self._name_ends[-1]
+        if Kind.SYMLINK in set(map(KIND_BITS.__and__, set(self._flags))):
+            for position in [number for number, flags in enumerate(self._flags) if flags & KIND_BITS == Kind.SYMLINK]:
                 starts[position] = at
                 size = self._sizes[position]
                 target = self._logical[at : at + size]
@@ -231,8 +173,8 @@ class Page:
         """Check kinds, sizes and pieces; the lengths of all chunks that need a placement."""
         flags, sizes, counts = self._flags, self._sizes, self._piece_counts
         for each in set(flags):
-            kind, level = each & _KIND_BITS, each >> _LEVEL_SHIFT
-            if kind == 0 or level > MAX_RECIPE_LEVEL or (kind != Kind.FILE and each != kind):
+            kind, level = each & KIND_BITS, each >> _LEVEL_SHIFT
+            if level > MAX_RECIPE_LEVEL or (kind != Kind.FILE and each != kind):
                 raise CorruptDataError("a page has an entry of impossible kind")
         if max(sizes) > MAX_FILE_BYTES or max(counts) > MAX_INLINE_PIECES:
             raise CorruptDataError("a page has a file that is too large")
@@ -245,7 +187,7 @@ class Page:
         for position in compress(count(), without_pieces):
             each = flags[position]
             directories += each == Kind.DIRECTORY
-            expected = EMPTY_ID if each & _KIND_BITS == Kind.FILE else NO_ID
+            expected = EMPTY_ID if each & KIND_BITS == Kind.FILE else NO_ID
             if each >> _LEVEL_SHIFT or (each != Kind.SYMLINK and self.content(position) != expected):
                 raise CorruptDataError("a page has an empty file or a directory with a content")
         if directories != flags.count(Kind.DIRECTORY):
@@ -282,9 +224,6 @@ class Page:
             raise CorruptDataError("a page has pieces that belong to no file")
         return lengths
 
-    def __len__(self) -> int:
-        return len(self._flags)
-
     @property
     def id(self) -> bytes:
         """Its name: the hash of its logical part, computed when it is first asked for."""
@@ -296,38 +235,6 @@ class Page:
     def memory_bytes(self) -> int:
         """About what it occupies."""
         return self._memory_bytes
-
-    @property
-    def first_key(self) -> bytes:
-        """The least key in it."""
-        return entry_key(self._directories[0], self.name(0))
-
-    @property
-    def last_key(self) -> bytes:
-        """The greatest key in it."""
-        return entry_key(self._directories[-1], self.name(len(self) - 1))
-
-    @property
-    def directories(self) -> Sequence[bytes]:
-        """The directories that its entries are in, in order."""
-        return self._directories
-
-    def name(self, position: int) -> bytes:
-        """The name of the entry at `position`."""
-        start = self._name_ends[position - 1] if position else 0
-        return self._logical[self._names_at + start : self._names_at + self._name_ends[position]]
-
-    def kind(self, position: int) -> int:
-        """The kind as a plain number: comparing it with a `Kind` is right, and this is called for every listed name."""
-        return self._flags[position] & _KIND_BITS
-
-    def executable(self, position: int) -> bool:
-        """Whether the file is executable."""
-        return bool(self._flags[position] & EXECUTABLE)
-
-    def size(self, position: int) -> int:
-        """Bytes of the file, or of the symlink's target."""
-        return self._sizes[position]
 
     def rows(self, start: int, end: int) -> Iterator[tuple[bytes, int, int, bytes]]:
         """Name, kind (plus EXECUTABLE for such a file), size and identity of the entries from `start` to before `end`.
@@ -353,24 +260,6 @@ class Page:
             strict=False,
         )
 
-    def columns(self, start: int, end: int) -> tuple[bytes, ...]:
-        """Bytes that are equal only if names, kinds, sizes and contents of a run of entries are. It is not empty."""
-        logical, first = self._logical, self._name_ends[start - 1] if start else 0
-        lengths_at = HEADER_BYTES + _DIRECTORY_BYTES * len(self._directories)
-        sizes_at = lengths_at + 3 * len(self)
-        return (
-            logical[self._names_at + first : self._names_at + self._name_ends[end - 1]],
-            logical[lengths_at + start : lengths_at + end],
-            self._flags[start:end],
-            logical[sizes_at + 8 * start : sizes_at + 8 * end],
-            logical[self._contents_at + ID_BYTES * start : self._contents_at + ID_BYTES * end],
-        )
-
-    def content(self, position: int) -> bytes:
-        """BLAKE3-256 of the whole content; NO_ID for a directory."""
-        at = self._contents_at + ID_BYTES * position
-        return self._logical[at : at + ID_BYTES]
-
     def identity(self, position: int) -> bytes:
         """32 bytes that two entries share only if every byte that is served for them is the same.
 
@@ -392,24 +281,6 @@ class Page:
         """A symlink's target."""
         at = self._target_starts[position]
         return self._logical[at : at + self._sizes[position]]
-
-    def directory(self, position: int) -> bytes:
-        """The path of the directory that the entry is in."""
-        return self._directories[bisect_right(self._directory_starts, position) - 1]
-
-    def path(self, position: int) -> bytes:
-        """The whole path of the entry."""
-        directory = self.directory(position)
-        return directory + b"/" + self.name(position) if directory else self.name(position)
-
-    def directory_range(self, directory: bytes) -> tuple[int, int]:
-        """The positions of the entries of `directory`, from the first to after the last; an empty range if none."""
-        key = directory_key(directory)
-        at = bisect_left(self._directory_keys, key)
-        if at == len(self._directory_keys) or self._directory_keys[at] != key:
-            position = self._directory_starts[at]
-            return position, position
-        return self._directory_starts[at], self._directory_starts[at + 1]
 
     def find(self, directory: bytes, name: bytes) -> int | None:
         """The position of an entry, or None."""
@@ -445,7 +316,7 @@ class Page:
             self.content(position),
             self.name(position),
         )
-        kind, level, executable = _KINDS[flags & _KIND_BITS], flags >> _LEVEL_SHIFT, bool(flags & EXECUTABLE)
+        kind, level, executable = _KINDS[flags & KIND_BITS], flags >> _LEVEL_SHIFT, bool(flags & EXECUTABLE)
         number = self._piece_counts[position]
         if number == 1 and level == 0:
             pieces: tuple[Piece, ...] = (Piece(content, size),)

@@ -25,7 +25,7 @@ from fsd.format.index import HEADER_BYTES as INDEX_HEADER_BYTES
 from fsd.format.index import IndexChild, child_bytes
 from fsd.format.limits import MAX_LOGICAL_BYTES
 from fsd.format.model import Entry
-from fsd.format.page import HEADER_BYTES as PAGE_HEADER_BYTES
+from fsd.format.outline import HEADER_BYTES as PAGE_HEADER_BYTES
 from fsd.format.page import directory_bytes, entry_bytes
 
 

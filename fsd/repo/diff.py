@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from fsd.format.model import Entry, Kind
-from fsd.repo.differences import Difference, Part, differences, is_same
+from fsd.format.model import Kind
+from fsd.repo.differences import Fact, Part, differing_facts, fact_at
 from fsd.repo.lookup import find_path
 
 MAX_FOR_RENAMES = 200_000
@@ -31,16 +31,6 @@ class ChangeKind(StrEnum):
     """Its content, its kind, or whether it is executable."""
     RENAMED = "renamed"
     """The same content was at another path, which is gone."""
-
-
-class Fact(NamedTuple):
-    """What a version has at a path."""
-
-    path: bytes
-    kind: Kind
-    executable: bool
-    size: int
-    content: bytes
 
 
 class Change(NamedTuple):
@@ -107,48 +97,45 @@ async def changes_between(
     """
     kept: list[Change] = []
     async with aclosing(_from(old, new, path, where, read_ahead_pages)) as found:
-        async for difference in found:
-            kept.append(_change(difference))
+        async for pair in found:
+            kept.append(_change(pair))
             if report is not None:
                 report(kept[-1])
             if len(kept) > MAX_FOR_RENAMES:
                 break
         for change in kept if len(kept) > MAX_FOR_RENAMES else with_renames(kept):
             yield change
-        async for difference in found:
-            yield _change(difference)
+        async for pair in found:
+            yield _change(pair)
 
 
-async def _from(old: Part, new: Part, path: bytes, where: str, read_ahead_pages: int) -> AsyncGenerator[Difference]:
+Pair = tuple[Fact | None, Fact | None]
+
+
+async def _from(old: Part, new: Part, path: bytes, where: str, read_ahead_pages: int) -> AsyncGenerator[Pair]:
     if path:
         directory, _, name = path.rpartition(b"/")
-        ours = await old.find(directory, name)
-        if ours is None:
+        before = await old.find(directory, name)
+        if before is None:
             # It says what is missing where neither has it.
             await find_path(new, path, where)
-        theirs = await new.find(directory, name)
-        before = None if ours is None else ours.page.entry(ours.position)
-        after = None if theirs is None else theirs.page.entry(theirs.position)
-        if not is_same(before, after):
-            yield Difference(before, after)
-    async with aclosing(differences(old, new, read_ahead_pages=read_ahead_pages, below=path)) as found:
-        async for difference in found:
-            yield difference
+        after = await new.find(directory, name)
+        pair = fact_at(before and before[:2]), fact_at(after and after[:2])
+        if pair[0] != pair[1]:
+            yield pair
+    async with aclosing(differing_facts(old, new, read_ahead_pages=read_ahead_pages, below=path)) as found:
+        async for pair in found:
+            yield pair
 
 
-def _change(difference: Difference) -> Change:
-    old = None if difference.old is None else _fact(difference.old)
-    new = None if difference.new is None else _fact(difference.new)
+def _change(pair: Pair) -> Change:
+    old, new = pair
     kind = ChangeKind.CHANGED
     if old is None:
         kind = ChangeKind.ADDED
     elif new is None:
         kind = ChangeKind.REMOVED
     return Change(kind, old, new)
-
-
-def _fact(entry: Entry) -> Fact:
-    return Fact(entry.path, entry.kind, entry.executable, entry.size, entry.content)
 
 
 def with_renames(changes: Sequence[Change]) -> Iterator[Change]:

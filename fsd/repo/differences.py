@@ -7,16 +7,18 @@ a change. Within the pages that are read, runs of equal entries are passed over 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Generic, NamedTuple
 
 import trio
 
 from fsd.format.index import Index, IndexChild
 from fsd.format.model import Entry, Kind, directory_key
-from fsd.format.page import Page
+from fsd.format.outline import Outline
 from fsd.repo.filtered import FilteredTree
-from fsd.repo.tree import PageRef, Tree
+from fsd.repo.tree import PageRef, Shape, Tree
 from fsd.tasks import gather
 
 
@@ -54,6 +56,16 @@ def _facts(entry: Entry) -> tuple[Kind, bool, int, bytes]:
     return entry.kind, entry.executable, entry.size, entry.content
 
 
+class Fact(NamedTuple):
+    """What a version has at a path, without its chunks."""
+
+    path: bytes
+    kind: Kind
+    executable: bool
+    size: int
+    content: bytes
+
+
 async def differences(
     old: Part | None, new: Part | None, *, read_ahead_pages: int, below: bytes = b""
 ) -> AsyncGenerator[Difference]:
@@ -63,12 +75,52 @@ async def differences(
     entry that is the same may be in one of them only. May be left at any point, with nothing to close. Raises
     CorruptDataError, and what a store raises.
     """
+    async with aclosing(_pairs(old, new, Tree.page, below, read_ahead_pages)) as pairs:
+        async for one, other in pairs:
+            yield Difference(
+                None if one is None else one.page.entry(one.position),
+                None if other is None else other.page.entry(other.position),
+            )
+
+
+async def differing_facts(
+    old: Part | None, new: Part | None, *, read_ahead_pages: int, below: bytes = b""
+) -> AsyncGenerator[tuple[Fact | None, Fact | None]]:
+    """The same without chunks, in a third of the time."""
+    async with aclosing(_pairs(old, new, Tree.outline, below, read_ahead_pages)) as pairs:
+        async for one, other in pairs:
+            yield fact_at(one), fact_at(other)
+
+
+class _Spot(NamedTuple, Generic[Shape]):
+    """An entry of a page."""
+
+    page: Shape
+    position: int
+
+
+def fact_at(spot: tuple[Outline, int] | None) -> Fact | None:
+    """What stands at a position of a page."""
+    if spot is None:
+        return None
+    page, at = spot
+    return Fact(page.path(at), Kind(page.kind(at)), page.executable(at), page.size(at), page.content(at))
+
+
+Load = Callable[[Tree, PageRef], Awaitable[Shape]]
+"""How pages are read: whole, or their outlines."""
+
+
+async def _pairs(
+    old: Part | None, new: Part | None, load: Load[Shape], below: bytes, read_ahead_pages: int
+) -> AsyncGenerator[tuple[_Spot[Shape] | None, _Spot[Shape] | None]]:
+    """Where the two differ, on both sides."""
     is_alike = (old.rule if isinstance(old, FilteredTree) else None) == (
         new.rule if isinstance(new, FilteredTree) else None
     )
     old_pages, new_pages = await _unshared(_tree(old), _tree(new), below, may_share=is_alike, tasks=read_ahead_pages)
-    before = _Side(old, old_pages, below, read_ahead_pages)
-    after = _Side(new, new_pages, below, read_ahead_pages)
+    before = _Side(old, load, old_pages, below, read_ahead_pages)
+    after = _Side(new, load, new_pages, below, read_ahead_pages)
     while True:
         has_old, has_new = await before.load(), await after.load()
         if not (has_old or has_new):
@@ -83,8 +135,13 @@ async def differences(
             order = -1 if has_old else 1
         one = before.take() if order <= 0 else None
         other = after.take() if order >= 0 else None
-        if not is_same(one, other):
-            yield Difference(one, other)
+        if one is None or other is None or _seen(one) != _seen(other):
+            yield one, other
+
+
+def _seen(spot: tuple[Outline, int]) -> tuple[int, bool, int, bytes]:
+    page, at = spot
+    return page.kind(at), page.executable(at), page.size(at), page.content(at)
 
 
 def _tree(part: Part | None) -> Tree | None:
@@ -163,28 +220,31 @@ async def _unshared(
 # --- what is in them
 
 
-class _Run(NamedTuple):
+class _Run(NamedTuple, Generic[Shape]):
     """Entries of one directory in one page."""
 
-    page: Page
+    page: Shape
     directory: bytes
     start: int
     end: int
 
 
-class _Side:
+class _Side(Generic[Shape]):
     """One of the two trees: a place in the entries of its pages."""
 
-    def __init__(self, part: Part | None, pages: Sequence[PageRef], below: bytes, read_ahead_pages: int) -> None:
+    def __init__(
+        self, part: Part | None, load: Load[Shape], pages: Sequence[PageRef], below: bytes, read_ahead_pages: int
+    ) -> None:
         self._tree = _tree(part)
+        self._load = load
         self._filter = part if isinstance(part, FilteredTree) else None
         self._pages = pages
         self._below = below
         self._read_ahead_pages = read_ahead_pages
         self._next_page = 0
-        self._runs: list[_Run] = []
+        self._runs: list[_Run[Shape]] = []
         """Those loaded, the next one last."""
-        self._page: Page | None = None
+        self._page: Shape | None = None
         self._position = 0
         self._end = 0
         self.directory = b""
@@ -204,7 +264,7 @@ class _Side:
             if self._tree is None or not refs:
                 return False
             self._next_page += len(refs)
-            pages = await gather(self._tree.page, refs, tasks=len(refs))
+            pages = await gather(partial(self._load, self._tree), refs, tasks=len(refs))
             self._runs = [run for page in reversed(pages) for run in reversed(self._runs_of(page))]
         self._page, self.directory, self._position, self._end = self._runs.pop()
         if self._position == 0:
@@ -212,7 +272,7 @@ class _Side:
             await trio.lowlevel.checkpoint()
         return True
 
-    def _runs_of(self, page: Page) -> list[_Run]:
+    def _runs_of(self, page: Shape) -> list[_Run[Shape]]:
         inside = self._below + b"/"
         return [
             _Run(page, directory, *page.directory_range(directory))
@@ -221,7 +281,7 @@ class _Side:
         ]
 
     @property
-    def page(self) -> Page:
+    def page(self) -> Shape:
         assert self._page is not None
         return self._page
 
@@ -233,12 +293,12 @@ class _Side:
     def key(self) -> bytes:
         return directory_key(self.directory)
 
-    def take(self) -> Entry:
+    def take(self) -> _Spot[Shape]:
         """The entry, which is passed."""
         self._position += 1
-        return self.page.entry(self._position - 1)
+        return _Spot(self.page, self._position - 1)
 
-    def skip(self, other: _Side) -> bool:
+    def skip(self, other: _Side[Shape]) -> bool:
         """Pass over equal entries of both, which are in the same directory. False if the next two differ."""
         count = _common(self.page, self._position, self._end, other.page, other._position, other._end)
         self._position += count
@@ -246,7 +306,7 @@ class _Side:
         return count > 0
 
 
-def _common(one: Page, start: int, end: int, other: Page, other_start: int, other_end: int) -> int:
+def _common(one: Outline, start: int, end: int, other: Outline, other_start: int, other_end: int) -> int:
     """How many entries from both starts on are equal: at once where the first differs, and by doubling steps."""
     most = min(end - start, other_end - other_start)
     known, step = 0, 1

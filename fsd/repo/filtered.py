@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from fsd.format.model import Kind
-from fsd.format.page import Page
+from fsd.format.outline import Outline
 from fsd.ids import content_id
 from fsd.repo.rules import Matcher, Rule
 from fsd.repo.tree import PENDING, Found, Listed, Listing, Pending, Tree
@@ -60,7 +60,7 @@ class FilteredTree:
         """See `TreeView`. The entry is not asked whether it is selected: its number came from a listing."""
         return await self.tree.locate(ordinal)
 
-    def selects(self, page: Page, position: int) -> bool:
+    def selects(self, page: Outline, position: int) -> bool:
         """Whether an entry of the tree is in this part of it."""
         return page.kind(position) == Kind.DIRECTORY or self._matcher.selects(
             page.directory(position), page.name(position)

@@ -18,9 +18,10 @@ import trio
 
 from fsd.errors import CorruptDataError, FsdError
 from fsd.format.commit import Commit, parse_commit
-from fsd.format.envelope import seal, unseal
+from fsd.format.envelope import seal, unseal, unseal_logical
 from fsd.format.index import Index
 from fsd.format.keys import ObjectKind, object_key
+from fsd.format.outline import Outline
 from fsd.format.page import Page
 from fsd.format.recipe import Recipe
 from fsd.format.ref import Move, parse_segment
@@ -65,6 +66,11 @@ class StoreLoader:
 def _decode_page(object_id: bytes, stored: bytes) -> tuple[Page, int]:
     page = Page(*unseal(ObjectKind.PAGE, object_id, stored))
     return page, page.memory_bytes
+
+
+def _decode_outline(object_id: bytes, stored: bytes) -> tuple[Outline, int]:
+    logical = unseal_logical(ObjectKind.PAGE, object_id, stored)
+    return Outline(logical), len(logical)
 
 
 def _decode_index(object_id: bytes, stored: bytes) -> tuple[Index, int]:
@@ -166,6 +172,11 @@ class Objects:
     async def page(self, page: bytes) -> Page:
         """A page."""
         return await self._get(self._pages, page)
+
+    async def outline(self, page: bytes) -> Outline:
+        """The outline of a page. Not kept: a comparison looks at each once, and should not push out what is read."""
+        kept = self._pages.get(page)
+        return kept if kept is not None else (await self._load(ObjectKind.PAGE, page, _decode_outline))[0]
 
     async def index(self, index: bytes) -> Index:
         """An index that is not a root."""

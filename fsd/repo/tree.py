@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import trio
 
 from fsd.errors import CorruptDataError
 from fsd.format.index import Index, IndexChild, Totals
 from fsd.format.model import directory_key, entry_key
+from fsd.format.outline import Outline
 from fsd.format.page import Page
 from fsd.tasks import gather
 
@@ -30,6 +31,8 @@ class Pending(Enum):
 
 
 PENDING = Pending.PENDING
+
+Shape = TypeVar("Shape", bound=Outline)
 
 _FIRST_READ_AHEAD_PAGES = 2
 """What a listing loads at once to begin with. It goes on with as many as it has passed already, up to a bound."""
@@ -137,6 +140,9 @@ class TreeObjects(Protocol):
     async def page(self, page: bytes) -> Page:
         """A page."""
 
+    async def outline(self, page: bytes) -> Outline:
+        """A page's outline."""
+
     async def index(self, index: bytes) -> Index:
         """An index that is not a root."""
 
@@ -219,6 +225,10 @@ class Tree:
         page = self._objects.page_nowait(ref.child.id)
         return self._checked(await self._objects.page(ref.child.id) if page is None else page, ref.child)
 
+    async def outline(self, ref: PageRef) -> Outline:
+        """The outline of a page of this tree."""
+        return self._checked(await self._objects.outline(ref.child.id), ref.child)
+
     def page_nowait(self, ref: PageRef) -> Page | None:
         """The page, if it is in memory."""
         page = self._objects.page_nowait(ref.child.id)
@@ -228,7 +238,7 @@ class Tree:
         """The places of the pages that may hold keys from `low` to before `high` and ordinals from `start`."""
         return IndexWalk(self._root, self.deeper, low, high, start)
 
-    def _checked(self, page: Page, child: IndexChild) -> Page:
+    def _checked(self, page: Shape, child: IndexChild) -> Shape:
         """The hash says that the page is whole, this says that it is in its place: a tree is as good as its writer."""
         if len(page) != child.totals.entries or page.first_key != child.first_key:
             raise CorruptDataError(f"page {child.id.hex()} is not what the index of tree {self._id.hex()} says")

@@ -10,6 +10,7 @@ from fsd.cache.pins import Pin
 from fsd.cache.stock import Stock
 from fsd.format.index import Index
 from fsd.format.keys import ObjectKind
+from fsd.format.outline import Outline
 from fsd.format.page import Page
 from fsd.format.recipe import Recipe
 from fsd.repo.objects import CommitObject, Objects
@@ -50,6 +51,10 @@ class KeptObjects:
         found = await self._objects.page(page)
         await self._keep(ObjectKind.PAGE, page)
         return found
+
+    async def outline(self, page: bytes) -> Outline:
+        """A page's outline."""
+        return await self.page(page)
 
     async def index(self, index: bytes) -> Index:
         """An index that is not a root."""

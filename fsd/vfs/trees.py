@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import compress
 from typing import NamedTuple
 
 from fsd.errors import CorruptDataError
 from fsd.format.model import Entry, Kind
-from fsd.format.page import EXECUTABLE as EXECUTABLE_BIT
+from fsd.format.outline import EXECUTABLE as EXECUTABLE_BIT
 from fsd.format.page import Page
 from fsd.ids import content_id
 from fsd.limits import Limits
@@ -40,6 +40,7 @@ from fsd.vfs.attributes import (
 )
 from fsd.vfs.inodes import DIRECTORY, EXECUTABLE, FILE, FLAVOUR_BITS, SYMLINK, InodeTable
 from fsd.vfs.nodes import Version
+from fsd.vfs.procession import Place
 
 MODES = (FILE_MODE, EXECUTABLE_MODE, SYMLINK_MODE, DIRECTORY_MODE)
 """By flavour."""
@@ -49,6 +50,12 @@ _MODES_IN_VIEWS = (FILE_MODE | WRITABLE, EXECUTABLE_MODE | WRITABLE, SYMLINK_MOD
 
 MAX_PATHS = 4096
 """Paths of directories remembered beside the pages."""
+
+MAX_PLACES = 4096
+"""Pages whose place in a tree is remembered: 1 MB."""
+
+FOLLOWING_ENTRIES = 64
+"""Of a tree handed out at once by `following`."""
 
 MAX_LISTINGS = 16
 """Listings under way that are remembered; the others find their page again."""
@@ -78,6 +85,8 @@ class Trees:
         self._limits = limits
         self._open: OrderedDict[tuple[bytes, Rule | None], TreeView] = OrderedDict()
         self._paths: OrderedDict[int, bytes] = OrderedDict()
+        self._places: OrderedDict[bytes, tuple[Version, int]] = OrderedDict()
+        """By page, in which tree it was seen last, and the ordinal of its first entry there."""
         self._listed: OrderedDict[int, Listed] = OrderedDict()
         """By directory, the part of a page that was listed last."""
         self.table = InodeTable()
@@ -119,6 +128,7 @@ class Trees:
         if found is None:
             return None
         page, position = found.page, found.position
+        self._keep_place(page.id, directory.version, found.ordinal - position)
         flavour = _flavour(page, position)
         size = page.size(position)
         tree_number = self.table.trees.hold(directory.version)
@@ -160,6 +170,7 @@ class Trees:
         listed = await anext(aiter(tree.list(directory.path, start)), None)
         if listed is None:
             return iter(())
+        self._keep_place(listed.page.id, directory.version, listed.first)
         self._listed[ino] = listed
         self._listed.move_to_end(ino)
         if len(self._listed) > MAX_LISTINGS:
@@ -193,6 +204,33 @@ class Trees:
         finally:
             table.pages.drop(page_number)
             table.trees.drop(tree_number)
+
+    # --- the order of files
+
+    def place(self, ino: int) -> Place | None:
+        """Where in a tree a file or symlink was last seen; None if that is not known any more."""
+        seen = self.table.seen(ino)
+        if seen is None:
+            return None
+        known = self._places.get(self.table.pages[seen.page])
+        return None if known is None else Place(known[0], known[1] + seen.position)
+
+    async def following(self, place: Place) -> AsyncIterator[tuple[int, Sequence[Entry]]]:
+        """See `fsd.vfs.procession.Order`."""
+        version = place.tree
+        assert isinstance(version, Version)
+        tree = await self.tree(version)
+        async for page, positions, first in tree.list_below(b"", place.ordinal):
+            self._keep_place(page.id, version, first)
+            for start in range(0, len(positions), FOLLOWING_ENTRIES):
+                some = positions[start : start + FOLLOWING_ENTRIES]
+                yield first + some[-1] + 1, [page.entry(position) for position in some]
+
+    def _keep_place(self, page: bytes, version: Version, first: int) -> None:
+        self._places[page] = version, first
+        self._places.move_to_end(page)
+        if len(self._places) > MAX_PLACES:
+            self._places.popitem(last=False)
 
     # --- inodes
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from fsd.errors import CorruptDataError
 from fsd.format.limits import MAX_CHUNK_BYTES, MAX_FILE_BYTES, MAX_LOGICAL_BYTES, MAX_PATH_BYTES
 from fsd.format.model import Entry, Kind, Piece, PlacedChunk, Placement, directory_key
-from fsd.format.page import HEADER_BYTES, MAGIC, Page, directory_bytes, encode_page, entry_bytes
+from fsd.format.outline import HEADER_BYTES, MAGIC
+from fsd.format.page import Page, directory_bytes, encode_page, entry_bytes
 from fsd.ids import NO_ID, content_id
 from tests.format.samples import sample_entries, sample_file, sample_id
 from tests.format.strategies import directories, names, page_entries

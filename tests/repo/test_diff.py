@@ -12,8 +12,8 @@ import fsd.repo.diff
 from fsd.errors import NotFoundError
 from fsd.format.model import Entry
 from fsd.repo.builder import Built
-from fsd.repo.diff import Change, ChangeKind, Fact, Summary, changes_between
-from fsd.repo.differences import Difference, Part, differences, is_same
+from fsd.repo.diff import Change, ChangeKind, Summary, changes_between
+from fsd.repo.differences import Difference, Fact, Part, differences, differing_facts, is_same
 from fsd.repo.filtered import FilteredTree
 from fsd.repo.rules import Rule
 from fsd.repo.tree import Tree
@@ -46,6 +46,14 @@ async def found(old: Part | None, new: Part | None, *, below: bytes = b"") -> li
     return [tuple(each) async for each in differences(old, new, read_ahead_pages=3, below=below)]  # type: ignore[misc]
 
 
+async def found_facts(old: Part | None, new: Part | None) -> list[tuple[Fact | None, Fact | None]]:
+    return [each async for each in differing_facts(old, new, read_ahead_pages=3)]
+
+
+def facts_of(entry: Entry | None) -> Fact | None:
+    return entry and Fact(entry.path, entry.kind, entry.executable, entry.size, entry.content)
+
+
 async def opened(*trees: Model) -> list[Tree]:
     store = MemoryStore()
     return [tree_of(store, await build(store, in_order(tree), cuts=TINY_CUTS)) for tree in trees]
@@ -59,6 +67,7 @@ async def opened(*trees: Model) -> list[Tree]:
 async def test_an_edited_tree(trees: tuple[Model, Model]) -> None:
     old, new = await opened(*trees)
     assert await found(old, new) == expected(*trees)
+    assert await found_facts(old, new) == [(facts_of(one), facts_of(other)) for one, other in expected(*trees)]
     assert await found(old, old) == []
 
 
@@ -232,10 +241,10 @@ async def test_of_too_many_changes_renames_are_not_looked_for(monkeypatch: pytes
 @given(edits())
 async def test_renames_lose_nothing(trees: tuple[Model, Model]) -> None:
     changes = [change async for change in changes_between(*await opened(*trees), read_ahead_pages=3)]
-    facts_of = [(change.old, change.new) for change in changes]
+    shown = [(change.old, change.new) for change in changes]
     pairs = expected(*trees)
-    assert _paths(old for old, _ in facts_of) == sorted(old.path for old, _ in pairs if old)
-    assert _paths(new for _, new in facts_of) == sorted(new.path for _, new in pairs if new)
+    assert _paths(old for old, _ in shown) == sorted(old.path for old, _ in pairs if old)
+    assert _paths(new for _, new in shown) == sorted(new.path for _, new in pairs if new)
     for change in changes:
         if change.kind is ChangeKind.RENAMED:
             assert change.old is not None
@@ -243,8 +252,8 @@ async def test_renames_lose_nothing(trees: tuple[Model, Model]) -> None:
             assert (change.old.content, change.old.size) == (change.new.content, change.new.size)
 
 
-def _paths(facts_of: Iterable[Fact | None]) -> list[bytes]:
-    return sorted(fact.path for fact in facts_of if fact)
+def _paths(found: Iterable[Fact | None]) -> list[bytes]:
+    return sorted(fact.path for fact in found if fact)
 
 
 async def test_a_summary_counts_files_and_bytes() -> None:
