@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -67,10 +68,17 @@ def edit(
     elif place is None or directory is None:
         _list(edits.all(), as_json=as_json)
     else:
-        _edit(invocation, edits, place, directory, by_program=by_program)
+        made, told = _edit(invocation, edits, place, directory, by_program=by_program)
+        if as_json:
+            print_json(_as_json(made))
+        else:
+            say(told)
+            say(f"  commit   fsd commit {shown(str(directory))} {made.repository} -m MSG")
+            say(f"  give up  fsd edit --discard {shown(str(directory))}")
 
 
-def _edit(invocation: Invocation, edits: Edits, place: str, directory: Path, *, by_program: bool) -> None:
+def _edit(invocation: Invocation, edits: Edits, place: str, directory: Path, *, by_program: bool) -> tuple[Edit, str]:
+    """The edit, and what is to be said of it."""
     parsed = parse_place(place)
     if not parsed.revision or parsed.path:
         raise UsageError(f"{place!r} is no revision", hint="write REPO/REV: an edit is of a whole version")
@@ -86,24 +94,21 @@ def _edit(invocation: Invocation, edits: Edits, place: str, directory: Path, *, 
     if mount is None:
         raise NotFoundError(f"{url} is not mounted", hint="an edit is a view of a mount: see 'fsd mount --help'")
     known = edits.at(directory)
-    if known is None:
-        made = edits.begin(
-            directory,
-            store=store,
-            repository=parsed.repository,
-            revision=parsed.revision,
-            commit=resolved.commit.hex(),
-            mountpoint=mount.mountpoint,
-            by_program=by_program,
-        )
-        say(f"{shown(made.place)} is {place.strip('/')} ({short(resolved.commit)}), to be changed")
-    else:
-        _resume(edits, known, store, resolved, mount)
-    say(f"  commit   fsd commit {shown(str(directory))} {parsed.repository} -m MSG")
-    say(f"  give up  fsd edit --discard {shown(str(directory))}")
+    if known is not None:
+        return _resume(edits, known, store, resolved, mount)
+    made = edits.begin(
+        directory,
+        store=store,
+        repository=parsed.repository,
+        revision=parsed.revision,
+        commit=resolved.commit.hex(),
+        mountpoint=mount.mountpoint,
+        by_program=by_program,
+    )
+    return made, f"{shown(made.place)} is {place.strip('/')} ({short(resolved.commit)}), to be changed"
 
 
-def _resume(edits: Edits, known: Edit, store: str, resolved: Resolved, mount: mounts.Mount) -> None:
+def _resume(edits: Edits, known: Edit, store: str, resolved: Resolved, mount: mounts.Mount) -> tuple[Edit, str]:
     of = f"{known.repository}/{known.revision} ({known.commit[:SHOWN_DIGITS]})"
     if (known.store, known.repository) != (store, resolved.repository) or (
         resolved.name != known.revision and resolved.commit.hex() != known.commit
@@ -112,15 +117,14 @@ def _resume(edits: Edits, known: Edit, store: str, resolved: Resolved, mount: mo
             f"{known.place} is an edit of {of} already", hint="commit it or give it up, or edit in another folder"
         )
     if known.is_mounted:
-        say(f"{shown(known.place)} is an edit of {of} already")
-        return
-    edits.resume(known, mount.mountpoint)
-    say(f"{shown(known.place)} is an edit of {of} again, with what was changed in it")
+        return known, f"{shown(known.place)} is an edit of {of} already"
+    resumed = edits.resume(known, mount.mountpoint)
+    return resumed, f"{shown(known.place)} is an edit of {of} again, with what was changed in it"
 
 
 def _list(found: Sequence[Edit], *, as_json: bool) -> None:
     if as_json:
-        print_json([asdict(each) | {"upper": os.fspath(each.upper), "mounted": each.is_mounted} for each in found])
+        print_json([_as_json(each) for each in found])
         return
     print_table(
         _COLUMNS,
@@ -136,3 +140,7 @@ def _list(found: Sequence[Edit], *, as_json: bool) -> None:
             for each in found
         ],
     )
+
+
+def _as_json(edit: Edit) -> dict[str, Any]:
+    return asdict(edit) | {"upper": os.fspath(edit.upper), "mounted": edit.is_mounted}

@@ -83,14 +83,18 @@ def test_a_day_with_an_edit(edits: Program, tmp_path: Path) -> None:
 
 def test_it_is_ready_at_once_and_takes_no_room(edits: Program, tmp_path: Path) -> None:
     started = time.monotonic()
-    edits("edit", "data/v1", tmp_path / "work")
+    made = edits.json("edit", "data/v1", tmp_path / "work")
     elapsed = time.monotonic() - started
     (edit,) = edits.json("edit", "--list")
+    assert edit == made
+    (tmp_path / "link").symlink_to("work")
+    assert edits.json("commit", tmp_path / "link", "data")["new"] is False
+    assert "already" in edits("edit", "data/v1", tmp_path / "link")
     assert (edit["place"], edit["repository"], edit["mounted"]) == (str(tmp_path / "work"), "data", True)
     assert os.listdir(edit["upper"]) == []
     assert elapsed < 20, "a second on a machine that is not loaded"
-    edits("edit", "--discard", tmp_path / "work")
-    assert os.listdir(tmp_path) == []
+    edits("edit", "--discard", tmp_path / "link")
+    assert os.listdir(tmp_path) == ["link"]
 
 
 def change(place: Path, rng: random.Random) -> None:

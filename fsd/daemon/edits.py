@@ -29,7 +29,7 @@ class Edit:
     view: str
     """16 hex digits: its name, and that of its view in the mount."""
     place: str
-    """The folder, absolute."""
+    """The folder, absolute and without symlinks: however it is named, it is not to be taken for an ordinary one."""
     store: str
     """The store's id."""
     repository: str
@@ -75,14 +75,14 @@ class Edits:
 
     def at(self, place: Path) -> Edit | None:
         """The edit at a folder, if it is one."""
-        path = os.path.abspath(place)
+        path = os.path.realpath(place)
         return next((edit for edit in self._read() if edit.place == path), None)
 
     def known_at(self, place: Path) -> Edit:
         """The same. Raises NotFoundError."""
         edit = self.at(place)
         if edit is None:
-            hint = near_misses(os.path.abspath(place), [edit.place for edit in self._read()])
+            hint = near_misses(os.path.realpath(place), [edit.place for edit in self._read()])
             raise NotFoundError(f"{place} is no edit", hint=hint or "'fsd edit --list' lists them")
         return edit
 
@@ -93,7 +93,7 @@ class Edits:
 
         `by_program`: by fuse-overlayfs also where the kernel would do.
         """
-        place = Path(os.path.abspath(place))
+        place = Path(os.path.realpath(place))
         made_place = not place.exists()
         if not made_place and (not place.is_dir() or any(place.iterdir())):
             raise ConflictError(f"{place} is not an empty folder", hint="edit in a folder of its own")
