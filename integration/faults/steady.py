@@ -53,7 +53,9 @@ class Steady:
 
     def __enter__(self) -> Steady:
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
+        if self._process.stdout.readline() != "ready\n":
+            self._process.communicate()
+            raise AssertionError("what is to be cached cannot be read")
         return self
 
     def __exit__(self, *_: object) -> None:
