@@ -145,19 +145,6 @@ def test_pins_hold_against_everything(shop: Shop, tmp_path: Path) -> None:
         assert status(shop.mountpoint)["cache"]["mirror_bytes"] == 0
 
 
-def test_an_interrupted_prefetch_stops_and_can_go_on(shop: Shop, tmp_path: Path) -> None:
-    with shop.mounted(tmp_path / "cache") as version:
-        stalled = shop.server.faults.add(Stall(), match="*packs/*", times=3)
-        with shop.program.start("prefetch", version) as running:
-            stalled.wait_met(3)
-            running.send_signal(signal.SIGINT)
-            assert running.wait(10) == INTERRUPTED
-        stalled.remove()
-        # What is under way for nobody is cancelled at once, not when the request's time is up.
-        assert shop.program.json("prefetch", version)["files"] == shop.files
-        assert seen(shop, version)["complete"]
-
-
 def test_an_order_is_recorded_and_replayed_by_another_cache(shop: Shop, tmp_path: Path) -> None:
     order = tmp_path / "order"
     names = [f"d2/f{number}" for number in (117, 81, 95, 80, 110)] + ["large/l1"]
@@ -203,6 +190,19 @@ def test_other_users_may_read_but_not_control(shop: Shop, tmp_path: Path) -> Non
         assert done.returncode == FAILED
         assert "somebody else's" in done.stderr
         assert seen(shop, version)["cached_bytes"] == 0
+
+
+def test_an_interrupted_prefetch_stops_and_can_go_on(shop: Shop, tmp_path: Path) -> None:
+    with shop.mounted(tmp_path / "cache") as version:
+        stalled = shop.server.faults.add(Stall(), match="*packs/*", times=3)
+        with shop.program.start("prefetch", version) as running:
+            stalled.wait_met(3)
+            running.send_signal(signal.SIGINT)
+            assert running.wait(10) == INTERRUPTED
+        stalled.remove()
+        # What is under way for nobody is cancelled at once, not when the request's time is up.
+        assert shop.program.json("prefetch", version)["files"] == shop.files
+        assert seen(shop, version)["complete"]
 
 
 def test_what_is_pinned_can_be_read_and_mounted_when_the_bucket_is_gone(shop: Shop, tmp_path: Path) -> None:
