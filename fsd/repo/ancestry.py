@@ -28,8 +28,8 @@ async def common_ancestor(repositories: Repositories, one: bytes, other: bytes) 
         if known | side == known:
             return
         sides[commit] = known | side
-        if not known:
-            heapq.heappush(waiting, (-(await repositories.commit(commit)).time_us, commit))
+        # Again, if it was passed already: by a clock that is behind, a commit can seem older than its parents.
+        heapq.heappush(waiting, (-(await repositories.commit(commit)).time_us, commit))
 
     await reach(one, _FIRST)
     await reach(other, _SECOND)
