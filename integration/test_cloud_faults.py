@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from fsd.limits import DEFAULT_LIMITS
 from integration.faults.cloud import PROFILE, Watched, watched_cloud
 from integration.faults.steady import Steady
 from integration.gcs_server.faults import Action, Drip, FlipBit, Lengthen, Reset, Stall, Status, Truncate
@@ -126,7 +127,8 @@ def test_a_byte_a_second(watched: Watched) -> None:
         outcomes = fault.read(files)
         assert all(outcome.error is not None for outcome in outcomes)
         drip.remove()
-        fault.recover(files)
+        # What trickles is no silence: it ends with the time that one request may take.
+        fault.recover(files, within_s=PROFILE.recovered_within_s + DEFAULT_LIMITS.store_timeout_s)
 
 
 def test_a_server_that_is_gone_for_a_while(watched: Watched) -> None:

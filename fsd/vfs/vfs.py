@@ -14,7 +14,8 @@ immutable objects, so a `forget` in between costs at most a StaleInodeError.
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import math
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
@@ -43,7 +44,7 @@ from fsd.vfs.attributes import (
 from fsd.vfs.holdings import Holdings, Observer
 from fsd.vfs.inodes import DIRECTORY, FIRST_TREE_INO, FLAVOUR_BITS, SYMLINK
 from fsd.vfs.nodes import LinkNode, Node, RepositoryNode, VersionNode, VirtualFileNode
-from fsd.vfs.reads import FileRange, Reads
+from fsd.vfs.reads import AGAIN_S, MAX_LATE, FileRange, Reads
 from fsd.vfs.refcache import RefCache
 from fsd.vfs.refmemory import SAVE_INTERVAL_S, RefMemory
 from fsd.vfs.toplevel import TopLevel
@@ -78,6 +79,8 @@ class Vfs:
         self.requests: Counter[str] = Counter()
         """Since the start, by kind."""
         self._waiting_reads = 0
+        self._late: OrderedDict[tuple[int, bytes], float] = OrderedDict()
+        """By inode and name: when a request that is no read ran out of time."""
         self._saved_changes = 0
         self._refs = RefCache(repositories, limits, nursery)
         self._top = TopLevel(repositories, self._refs, VirtualFiles(self.status, self.errors), limits, clock)
@@ -320,12 +323,21 @@ class Vfs:
 
     @contextmanager
     def _answering(self, ino: int, name: bytes = b"") -> Iterator[None]:
-        """A request of the kernel: it waits no longer than a read may, and an error is recorded."""
+        """A request of the kernel: it waits no longer than a read may, and an error is recorded.
+
+        The kernel looks up a name for one process at a time. Those who queued while it took too long are not to wait as
+        long again, each in turn.
+        """
         seconds = self._limits.read_deadline_s
         try:
+            if trio.current_time() - self._late.get((ino, name), -math.inf) < AGAIN_S:
+                raise self._cache.too_slow(seconds)
             with trio.move_on_after(seconds) as scope:
                 yield
             if scope.cancelled_caught:
+                self._late[ino, name] = trio.current_time()
+                if len(self._late) > MAX_LATE:
+                    self._late.popitem(last=False)
                 raise self._cache.too_slow(seconds)
         except FsdError as error:
             self._record(error, ino, name)
