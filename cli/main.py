@@ -50,7 +50,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
         "du": Listed("du", "Show how much versions, or paths in them, take."),
         "checkout": Listed("checkout", "Copy a version to a folder as plain files."),
         "cat": Listed("cat", "Write a file's content to standard output."),
-        "show": Listed("show", "Show what is known of a version or path, or what is in a model file."),
+        "show": Listed("show", "Show a version, a path, or what is in a model file."),
     },
     "Mount": {
         "mount": Listed("mount", "Mount a store: every version becomes a directory."),

@@ -27,6 +27,7 @@ from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.vfs.lookout import Lookout
 from fsd.vfs.pieces import Pieces, Recipes
+from fsd.vfs.procession import Order, Processions
 from fsd.vfs.window import Run, Runs, Span
 
 AGAIN_S = 1.0
@@ -98,14 +99,17 @@ class Reads:
         load_entry: Callable[[int], Awaitable[Entry]],
         limits: Limits,
         nursery: trio.Nursery,
+        order: Order | None = None,
     ) -> None:
-        """`load_entry` gives the entry of an inode. The nursery is for read-ahead that has to wait for a recipe."""
+        """`load_entry` gives the entry of an inode, `order` those that follow it. The nursery is for read-ahead that
+        has to wait for something first."""
         self._cache = cache
         self._recipes = recipes
         self._load_entry = load_entry
         # What was fetched ahead must still be there when it is read.
         self._limits = replace(limits, window_max_bytes=min(limits.window_max_bytes, cache.window_bytes))
         self._nursery = nursery
+        self._processions = None if order is None else Processions(order, cache.start_fetch, self._limits, nursery)
         self._states: OrderedDict[int, _State] = OrderedDict()
         self._pieces = 0
         self._late: OrderedDict[int, tuple[float, FileRange]] = OrderedDict()
@@ -127,7 +131,10 @@ class Reads:
         if state is None:
             if wanted.size > MAX_CHUNK_BYTES:
                 return None
-            return self._cache.read_chunk_nowait(wanted.identity, wanted.size, wanted.start, wanted.length)
+            data = self._cache.read_chunk_nowait(wanted.identity, wanted.size, wanted.start, wanted.length)
+            if data is not None:
+                self._note(wanted, missed=False)
+            return data
         data = self._read_state_nowait(state, wanted)
         if data is not None:
             run = state.runs.note(wanted.start, wanted.end)
@@ -161,11 +168,14 @@ class Reads:
         if state is None and wanted.size <= MAX_CHUNK_BYTES:
             data = await self._cache.read_chunk(wanted.identity, wanted.size, wanted.start, wanted.length)
             if data is not None:
+                self._note(wanted, missed=False)
                 return data
         if state is None:
             entry = await self._load_entry(wanted.ino)
+            first = entry.chunks()[:1] if entry.level == 0 else ()
+            is_followed = self._note(wanted, missed=not all(self._cache.contains(first)))
             if entry.level == 0 and len(entry.pieces) == 1:
-                return await self._cache.read(entry.chunks(), wanted.start, wanted.length)
+                return await self._cache.read(entry.chunks(), wanted.start, wanted.length, widen=not is_followed)
             state = self._keep(wanted, entry)
             data = self._read_state_nowait(state, wanted)
             if data is not None:
@@ -181,6 +191,12 @@ class Reads:
         # Who begins to read a file may go through all of them; who reads somewhere in it says nothing of others.
         widen = state.has_neighbours and wanted.start == 0
         return await self._cache.read(chunks, skip, wanted.length, widen=widen)
+
+    def _note(self, wanted: FileRange, *, missed: bool) -> bool:
+        """A read for who may go through many files; whether those that follow are being taken care of."""
+        if wanted.start or self._processions is None or wanted.size >= self._limits.own_pack_bytes:
+            return False
+        return self._processions.note(wanted.ino, missed=missed)
 
     def _state(self, wanted: FileRange) -> _State | None:
         state = self._states.get(wanted.ino)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from itertools import compress
 from typing import NamedTuple
 
@@ -215,7 +215,7 @@ class Trees:
         known = self._places.get(self.table.pages[seen.page])
         return None if known is None else Place(known[0], known[1] + seen.position)
 
-    async def following(self, place: Place) -> AsyncIterator[tuple[int, Sequence[Entry]]]:
+    async def following(self, place: Place) -> AsyncGenerator[tuple[int, Sequence[Entry]], None]:
         """See `fsd.vfs.procession.Order`."""
         version = place.tree
         assert isinstance(version, Version)

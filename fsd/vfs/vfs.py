@@ -85,7 +85,7 @@ class Vfs:
         self._refs = RefCache(repositories, limits, nursery)
         self._top = TopLevel(repositories, self._refs, VirtualFiles(self.status, self.errors), limits, clock)
         self._trees = Trees(repositories, limits)
-        self._reads = Reads(cache, repositories.objects, self._trees.entry, limits, nursery)
+        self._reads = Reads(cache, repositories.objects, self._trees.entry, limits, nursery, self._trees)
         self._observers: list[Observer] = []
         """Told of each read."""
         self.holdings = Holdings(repositories, self._top.versions, self._trees, cache, limits, self._observers, clock)
