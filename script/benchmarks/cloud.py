@@ -26,6 +26,7 @@ from cloud_link import BYTES_PER_S, RTT_S, LinkedServer
 from cloud_mounts import has_rclone
 from cloud_place import FULL, QUICK, Cloud
 from cloud_report import CloudReport, header
+from cloud_server import UPLOADS
 from report import machine
 
 SCENARIO_TIMEOUT_S = 1800
@@ -157,10 +158,13 @@ def _reference(cloud: Cloud) -> None:
     name = f"large{cloud.size.suffix}/weights.bin"
     with cloud.server.counted() as counted:
         throughput = cloud.server.throughput("plain", name, cloud.size.large_bytes)
+    uploads = cloud.server.upload_throughput(UPLOADS, cloud.size.large_bytes // 2)
+    cloud.server.empty(UPLOADS)
     latency_s = cloud.server.latency("plain", name, 4096, 20)
+    cost_s = counted[0].cpu_s / cloud.size.large_bytes * 1e9
     cloud.report.reference = (
         f"The link: {RTT_S * 1000:.0f} ms and {BYTES_PER_S / 1e6:.0f} MB/s; a plain client gets 4 KiB in "
-        f"{latency_s * 1000:.1f} ms and {throughput / 1e6:.0f} MB/s, for which the server takes "
-        f"{counted[0].cpu_s / cloud.size.large_bytes * 1e9:.2f} s of processor time a GB."
+        f"{latency_s * 1000:.1f} ms, {throughput / 1e6:.0f} MB/s from the server (for which that takes "
+        f"{cost_s:.2f} s of processor time a GB) and {uploads / 1e6:.0f} to it."
     )
     print(cloud.report.reference)

@@ -204,6 +204,30 @@ class LinkedServer:
             thread.join()
         return size / (time.perf_counter() - began)
 
+    def upload_throughput(self, bucket: str, size: int) -> float:
+        """Bytes a second that a plain client gets to the server: an upload on each of four connections."""
+        share = bytes(size // 4)
+
+        def work(number: int) -> None:
+            connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+            start = f"/upload/storage/v1/b/{bucket}/o?uploadType=resumable&name=plain-{number}"
+            connection.request("POST", start, b"{}", {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            place = urlsplit(answer.headers["Location"])
+            headers = {"Content-Range": f"bytes 0-{len(share) - 1}/{len(share)}"}
+            connection.request("PUT", f"{place.path}?{place.query}", share, headers)
+            connection.getresponse().read()
+            connection.close()
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return len(share) * 4 / (time.perf_counter() - began)
+
     def latency(self, bucket: str, name: str, size: int, count: int) -> float:
         """Seconds that a plain client waits for `size` bytes on a connection that is there; the median."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
