@@ -7,11 +7,11 @@ program holds it, the next of a few others beside it is taken.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import trio
 
@@ -30,6 +30,7 @@ from fsd.repo.subsets import open_tree
 from fsd.repo.tree import Found, TreeView
 from fsd.stores.open import open_store
 from fsd.stores.retry import single_attempts
+from fsd.vfs.procession import Place
 from fsd.vfs.reads import FileRange, Reads
 
 CACHES = 16
@@ -81,10 +82,10 @@ class Reader:
     def __init__(self, repositories: Repositories, cache: Cache, limits: Limits, nursery: trio.Nursery) -> None:
         self.repositories = repositories
         self.cache = cache
-        self._entries: dict[int, Entry] = {}
-        """Of open files, by a number that stands for an inode's."""
+        self._open: dict[int, tuple[TreeView, Found]] = {}
+        """Open files, by a number that stands for an inode's."""
         self._numbers = itertools.count(1)
-        self._reads = Reads(cache, repositories.objects, self._entry, limits, nursery)
+        self._reads = Reads(cache, repositories.objects, self._entry, limits, nursery, self)
 
     @classmethod
     @asynccontextmanager
@@ -104,7 +105,21 @@ class Reader:
             yield cls(repositories, cache, limits, nursery)
 
     async def _entry(self, ino: int) -> Entry:
-        return self._entries[ino]
+        page, position, _ = self._open[ino][1]
+        return page.entry(position)
+
+    # --- the order of files (fsd.vfs.procession)
+
+    def place(self, ino: int) -> Place | None:
+        """Where an open file stands in its tree."""
+        tree, found = self._open[ino]
+        return Place(tree, found.ordinal)
+
+    async def following(self, place: Place) -> AsyncGenerator[tuple[int, Sequence[Entry]], None]:
+        """The entries from a place on, page by page, with the ordinal after each page's last."""
+        tree = cast("TreeView", place.tree)
+        async for page, positions, first in tree.list_below(b"", place.ordinal):
+            yield first + positions[-1] + 1, [page.entry(position) for position in positions]
 
     # --- versions and entries
 
@@ -143,16 +158,16 @@ class Reader:
 
     # --- files
 
-    def open_file(self, found: Found) -> OpenFile:
+    def open_file(self, version: OpenVersion, found: Found) -> OpenFile:
         """Begin to read a file."""
         number = next(self._numbers)
         page, position, _ = found
-        self._entries[number] = page.entry(position)
+        self._open[number] = version.tree, found
         return OpenFile(number, page.identity(position), page.size(position))
 
     def close_file(self, file: OpenFile) -> None:
         """Forget it, and what was being fetched ahead for it."""
-        self._entries.pop(file.ino, None)
+        self._open.pop(file.ino, None)
         self._reads.forget(file.ino)
 
     async def read(self, file: OpenFile, start: int, length: int) -> Buffer:

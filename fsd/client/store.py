@@ -240,7 +240,7 @@ class Version:
             found = await reader.find(version, _encoded(path))
             if found is None or found.page.kind(found.position) != Kind.FILE:
                 raise UsageError(f"{path!r} in {version.label} is a directory", hint="name a file in it")
-            return reader.open_file(found)
+            return reader.open_file(version, found)
 
         return _File(self._store, partial(self._call, find), f"{self._label}/{path}")
 

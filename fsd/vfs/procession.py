@@ -17,7 +17,7 @@ follows; it is cancelled when the procession is given up for others.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import NamedTuple, Protocol
 
@@ -44,8 +44,8 @@ _ENTRIES_A_READ = 4
 class Place(NamedTuple):
     """An entry of a tree."""
 
-    tree: Hashable
-    """The same for all entries of one tree."""
+    tree: object
+    """Equal for all entries of one tree, and of no other."""
     ordinal: int
 
 
