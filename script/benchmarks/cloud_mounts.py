@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -22,6 +23,19 @@ class FsdMount(Mount):
     def __init__(self, url: str, mountpoint: Path, cache: Path, *options: str) -> None:
         super().__init__(url, mountpoint, cache, *options)
         self.pid = int(self.status()["pid"])
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            super().__exit__()
+        except subprocess.CalledProcessError:
+            # Making much of a cache durable takes its time on a busy disk. What hangs longer is ended.
+            subprocess.run(["fusermount3", "-uzq", str(self.path)], check=False, timeout=STOP_TIMEOUT_S)
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            while _is_running(self.pid) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            if _is_running(self.pid):
+                os.kill(self.pid, signal.SIGKILL)
+                raise
 
     def processor_s(self) -> float:
         """Of the daemon so far."""
@@ -65,6 +79,13 @@ class RcloneMount:
     def processor_s(self) -> float:
         """Of rclone so far."""
         return processor_s(self.process.pid)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return "fsd_cli" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
 
 
 def has_rclone() -> bool:
