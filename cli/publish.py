@@ -156,5 +156,6 @@ def _as_json(request: Request, published: Published, seconds: float) -> dict[str
             {"name": subset.name, "subset": subset.id.hex(), "files": subset.totals.files}
             for subset in published.subsets
         ],
+        "warnings": list(published.warnings),
         "seconds": round(seconds, 3),
     }

@@ -130,10 +130,10 @@ class Limits:
     own_pack_bytes: int = 8 * MIB
     """A file this large gets a pack of its own."""
     upload_tasks: int = 6
-    """Packs being written at once: one fills a link of 2 Gbit/s nearly, but packs of 10 MB are half waiting. What a kill
-    costs is as many packs of small files."""
+    """Packs being written at once: one fills a link of 2 Gbit/s nearly, but packs of 10 MB are half waiting. A kill
+    costs as many packs of small files."""
     publish_requests: int = 32
-    """Small requests of a publisher at once: pages read and written, packs asked for. Each is a round trip and 100 KB."""
+    """Small requests of a publisher at once: pages read and written, packs asked for. Each a round trip and 100 KB."""
     ref_attempts: int = 5
     """Tries of a compare-and-swap that lost to somebody whose change does not conflict with ours."""
     refs_index_wait_s: float = 10.0

@@ -64,7 +64,7 @@ IMPURE |= {"subprocess", "tempfile", "time", "trio"}
 
 LAZY_LOADERS = {"fsd", "fsd_cli.main", "fsd.daemon.control", "fsd.stores.open"}
 """Modules that load others by name: the command line starts a command's module only when that command runs, a store's
-library is loaded only for such a store, and `import fsd` is for everybody, also for who only wants an order of paths."""
+library is loaded only for such a store, and `import fsd` is for everybody, also for who only wants to shuffle paths."""
 
 ENVIRONMENT_READERS = {"fsd.client.opening"}
 """Beside the command line, the module that stands in its place for a Python program."""

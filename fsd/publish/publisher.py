@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -46,6 +47,7 @@ from fsd.publish.landing import (
     land_snapshot,
     write_commit,
 )
+from fsd.publish.models import METADATA_KEY, ModelFiles
 from fsd.publish.progress import NoProgress, Progress
 from fsd.publish.scan import ScanIndex, ScanKey, ScanWriter, open_scan_index
 from fsd.publish.source import SourceFolder
@@ -82,6 +84,8 @@ class Published:
     """Those that follow the branch."""
     seconds: Mapping[str, float]
     """How long each phase took: look, read, store, commit."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of files in it; a line each."""
 
     @property
     def files_unchanged(self) -> int:
@@ -195,6 +199,13 @@ class _Publisher:
         except CorruptDataError:
             return None
 
+    async def _models_of(self, commit: bytes | None) -> Mapping[str, Any]:
+        """What a commit says of its models."""
+        if commit is None:
+            return {}
+        models = (await self._repositories.commit(commit)).metadata.get(METADATA_KEY, {})
+        return models if isinstance(models, dict) else {}
+
     @asynccontextmanager
     async def _known_chunks(self) -> AsyncIterator[None]:
         """The index of known chunks is open, and kept in the end."""
@@ -215,7 +226,8 @@ class _Publisher:
         scan = ScanWriter(self._scans, self._key, index)
         recorded = iter(()) if index is None else index.runs()
         walked = walk(self._source, forbidden, clock_ns=lambda: 1000 * self._repositories.clock())
-        batches = Delta(walked, recorded, scan).batches()
+        models = ModelFiles(await self._models_of(None if index is None else index.commit))
+        batches = models.watch(Delta(walked, recorded, scan).batches())
         try:
             async with trio.open_nursery() as nursery:
                 if base is not None:
@@ -228,7 +240,12 @@ class _Publisher:
                 )
                 nursery.cancel_scope.cancel()
             self._is_complete = True
+            described = await trio.to_thread.run_sync(models.describe, self._source)
+            if described:
+                metadata = {**self._request.metadata, METADATA_KEY: described}
+                self._request = replace(self._request, metadata=metadata)
             published = await self._commit(content, None if index is None else index.commit)
+            published = replace(published, warnings=tuple(models.warnings))
             # The commit is made: notes that cannot be kept make the next one slow, and no more.
             with suppress(OSError):
                 if index is None or self._known.covers(index.commit):

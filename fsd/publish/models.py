@@ -1,0 +1,92 @@
+"""What a commit says of the model files in it: format, tensors, types. Kept in its metadata as `models`, by path.
+
+Only what is new or changed is looked into, and of that only headers, no tensors. Nothing is executed. What the folder's
+last commit said of the others is taken over. A file that cannot be described is published like any other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Mapping
+from typing import Any
+
+from fsd.models.description import Description, NotThatFormatError
+from fsd.models.files import describe_file, describer_of
+from fsd.publish.delta import Batch
+from fsd.publish.source import ChangedError, Found, SourceFolder, UnreadableError, shown
+from fsd.repo.builder import Removal
+
+METADATA_KEY = "models"
+
+MAX_MODELS = 256
+"""Described in one commit: 50 KB of its header. A model in more parts than that is told by its first ones."""
+
+_SUFFIXES = (b".safetensors", b".onnx", b".pt", b".pth", b".ckpt", b".bin")
+"""Of what is worth a closer look at its name."""
+
+
+class ModelFiles:
+    """The model files of one publishing."""
+
+    def __init__(self, before: Mapping[str, Any]) -> None:
+        """`before`: what the commit that the folder is compared with says of its models."""
+        self._known = dict(before)
+        self._fresh: list[Found] = []
+        self.warnings: list[str] = []
+        """For people: a line for each file that will not load everywhere."""
+
+    def watch(self, batches: Generator[Batch]) -> Generator[Batch]:
+        """The same batches, having looked which models are in them."""
+        try:
+            for batch in batches:
+                for change in batch.changes:
+                    if change.name.lower().endswith(_SUFFIXES):
+                        self._note(change)
+                yield batch
+        finally:
+            batches.close()
+
+    def _note(self, change: Found | Removal) -> None:
+        path = _text(change)
+        if path is not None:
+            self._known.pop(path, None)
+            is_model = isinstance(change, Found) and change.is_file and describer_of(os.fsdecode(change.name))
+            if is_model and len(self._fresh) < MAX_MODELS:
+                assert isinstance(change, Found)
+                self._fresh.append(change)
+
+    def describe(self, source: SourceFolder) -> dict[str, Any]:
+        """All that is known of the models, by path. Blocks."""
+        for found in self._fresh:
+            path = _text(found)
+            description = self._described(source, found)
+            if path is None or description is None:
+                continue
+            self._known[path] = description.summary()
+            if description.needs_gpu:
+                devices = ", ".join(description.devices)
+                self.warnings.append(
+                    f"{shown(found.path)} holds tensors of {devices}, and loading it fails where there is none of "
+                    "these; save it as safetensors, which loads everywhere"
+                )
+        return dict(sorted(self._known.items())[:MAX_MODELS])
+
+    def _described(self, source: SourceFolder, found: Found) -> Description | None:
+        try:
+            with open(source.open_file(found), "rb") as file:
+                return describe_file(os.fsdecode(found.name), file, found.size)
+        except NotThatFormatError as error:
+            if found.name.lower().endswith((b".safetensors", b".onnx")):  # others may be anything
+                self.warnings.append(f"{shown(found.path)} is not what its name says: {error}")
+        except (OSError, ChangedError, UnreadableError):
+            pass  # it was published as it was; what it is now is another matter
+        return None
+
+
+def _text(change: Found | Removal) -> str | None:
+    """Its path; None if that is not UTF-8, which JSON is."""
+    path = change.directory + b"/" + change.name if change.directory else change.name
+    try:
+        return path.decode()
+    except UnicodeDecodeError:
+        return None
