@@ -139,13 +139,12 @@ class LinkedServer:
         finally:
             connection.close()
 
-    def empty(self, bucket: str) -> None:
-        """Delete all objects of a bucket."""
-        names = self._api("GET", f"/storage/v1/b/{bucket}/o?fields=items(name)").get("items", [])
-        while names:
-            for each in names:
+    def empty(self, bucket: str, prefix: str = "") -> None:
+        """Delete the objects of a bucket whose names begin so."""
+        listing = f"/storage/v1/b/{bucket}/o?prefix={quote(prefix, safe='')}"
+        while found := self._api("GET", listing).get("items"):
+            for each in found:
                 self._api("DELETE", f"/storage/v1/b/{bucket}/o/{quote(each['name'], safe='')}")
-            names = self._api("GET", f"/storage/v1/b/{bucket}/o?fields=items(name)").get("items", [])
 
     def _api(self, method: str, target: str) -> Any:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=60)

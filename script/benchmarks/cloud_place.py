@@ -119,6 +119,7 @@ class Cloud:
         if marker.exists():
             return
         self.server.unlimited()
+        self.server.empty(STORE, f"{self.store}/")  # what a run left that did not get through
         self.fsd("init", f"gs://store/{self.store}")
         for source, repository, version in (
             (self.large, "large", "v1"),
@@ -136,6 +137,7 @@ class Cloud:
         if marker.exists():
             return
         self.server.unlimited()
+        self.server.empty(HUGE, f"{self.huge}/")
         program = str(Path(__file__).with_name("cloud_huge.py"))
         command = [sys.executable, program, f"gs://{HUGE}/{self.huge}", str(self.size.huge_files)]
         subprocess.run(command, check=True, timeout=COMMAND_TIMEOUT_S)
