@@ -97,7 +97,9 @@ class Widening:
         self._allowance.note_miss(chunk.length, self._found_bytes(), is_full=not self._is_free(window))
         if window == 0 or not self._allowance.left_bytes:
             return
-        miss = _Miss(place.pack, place.offset, window, misses.all >= REST_AFTER_MISSES)
+        # With a full cache the rest of a pack has to be worth it: else a small window, as far as is allowed.
+        has_room = self._allowance.left_bytes >= self._widen_max_bytes
+        miss = _Miss(place.pack, place.offset, window, misses.all >= REST_AFTER_MISSES and has_room)
         if place.pack in self._contents:
             self._widen(miss)
         elif place.pack not in self._asked:

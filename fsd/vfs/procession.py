@@ -45,7 +45,7 @@ class Place(NamedTuple):
     """An entry of a tree."""
 
     tree: object
-    """Equal for all entries of one tree, and of no other."""
+    """The same object for all entries of one tree, as long as it is read."""
     ordinal: int
 
 
@@ -91,7 +91,7 @@ class _Procession:
 
     def takes(self, place: Place) -> bool:
         """Whether a read there belongs to it."""
-        return place.tree == self.tree and -NEAR_ENTRIES <= place.ordinal - self.last <= NEAR_ENTRIES
+        return place.tree is self.tree and -NEAR_ENTRIES <= place.ordinal - self.last <= NEAR_ENTRIES
 
     def is_dense(self) -> bool:
         return self.last - self.first < _ENTRIES_A_READ * (self.count + LEAST_READS)

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from itertools import compress
 from typing import NamedTuple
+
+import trio
 
 from fsd.errors import CorruptDataError
 from fsd.format.model import Entry, Kind
@@ -27,7 +29,7 @@ from fsd.repo.repository import Repositories
 from fsd.repo.revisions import Resolved, ResolvedSubset, RevisionKind
 from fsd.repo.rules import Rule
 from fsd.repo.subsets import open_tree
-from fsd.repo.tree import PENDING, Listed, TreeView
+from fsd.repo.tree import PENDING, Found, Listed, Pending, TreeView
 from fsd.vfs.attributes import (
     DIRECTORY_MODE,
     EXECUTABLE_MODE,
@@ -39,6 +41,7 @@ from fsd.vfs.attributes import (
     StaleInodeError,
 )
 from fsd.vfs.inodes import DIRECTORY, EXECUTABLE, FILE, FLAVOUR_BITS, SYMLINK, InodeTable
+from fsd.vfs.leafing import Leafing
 from fsd.vfs.nodes import Version
 from fsd.vfs.procession import Place
 
@@ -80,13 +83,17 @@ class Directory(NamedTuple):
 class Trees:
     """See the module. Raises CorruptDataError for bad objects, and what a store raises."""
 
-    def __init__(self, repositories: Repositories, limits: Limits) -> None:
+    def __init__(self, repositories: Repositories, limits: Limits, nursery: trio.Nursery) -> None:
+        """The nursery is for pages that are loaded ahead."""
         self._repositories = repositories
         self._limits = limits
         self._open: OrderedDict[tuple[bytes, Rule | None], TreeView] = OrderedDict()
         self._paths: OrderedDict[int, bytes] = OrderedDict()
+        self._last_page: Page | None = None
+        """That somebody looked at."""
         self._places: OrderedDict[bytes, tuple[Version, int]] = OrderedDict()
         """By page, in which tree it was seen last, and the ordinal of its first entry there."""
+        self._leafing = Leafing(self._pages_from, limits, nursery)
         self._listed: OrderedDict[int, Listed] = OrderedDict()
         """By directory, the part of a page that was listed last."""
         self.table = InodeTable()
@@ -119,16 +126,23 @@ class Trees:
 
     # --- names
 
+    def find_nowait(self, directory: Directory, name: bytes) -> Attributes | Pending | None:
+        """As `find`; PENDING if it takes loading anything to tell."""
+        tree = self._open.get((directory.version.tree_of, directory.version.rule))
+        found = PENDING if tree is None else tree.find_nowait(directory.path, name)
+        return self._looked_up(directory, name, found) if isinstance(found, Found) else found
+
     async def find(self, directory: Directory, name: bytes) -> Attributes | None:
         """The entry of that name, looked up once more; None if there certainly is none."""
         tree = await self.tree(directory.version)
         found = tree.find_nowait(directory.path, name)
         if found is PENDING:
             found = await tree.find(directory.path, name)
-        if found is None:
-            return None
+        return None if found is None else self._looked_up(directory, name, found)
+
+    def _looked_up(self, directory: Directory, name: bytes, found: Found) -> Attributes:
         page, position = found.page, found.position
-        self._keep_place(page.id, directory.version, found.ordinal - position)
+        self._keep_place(page, directory.version, found.ordinal - position)
         flavour = _flavour(page, position)
         size = page.size(position)
         tree_number = self.table.trees.hold(directory.version)
@@ -170,7 +184,7 @@ class Trees:
         listed = await anext(aiter(tree.list(directory.path, start)), None)
         if listed is None:
             return iter(())
-        self._keep_place(listed.page.id, directory.version, listed.first)
+        self._keep_place(listed.page, directory.version, listed.first)
         self._listed[ino] = listed
         self._listed.move_to_end(ino)
         if len(self._listed) > MAX_LISTINGS:
@@ -219,16 +233,23 @@ class Trees:
         """See `fsd.vfs.procession.Order`."""
         version = place.tree
         assert isinstance(version, Version)
-        tree = await self.tree(version)
-        async for page, positions, first in tree.list_below(b"", place.ordinal):
-            self._keep_place(page.id, version, first)
+        async for page, positions, first in await self._pages_from(version, place.ordinal):
+            self._places[page.id] = version, first
             for start in range(0, len(positions), FOLLOWING_ENTRIES):
                 some = positions[start : start + FOLLOWING_ENTRIES]
                 yield first + some[-1] + 1, [page.entry(position) for position in some]
 
-    def _keep_place(self, page: bytes, version: Version, first: int) -> None:
-        self._places[page] = version, first
-        self._places.move_to_end(page)
+    async def _pages_from(self, version: Version, start: int) -> AsyncIterator[Listed]:
+        return (await self.tree(version)).list_below(b"", start)
+
+    def _keep_place(self, page: Page, version: Version, first: int) -> None:
+        """Somebody looks at a page, whose first entry has that ordinal in the version's tree."""
+        if page is self._last_page:
+            return
+        self._last_page = page
+        self._leafing.note(version, first, first + len(page))
+        self._places[page.id] = version, first
+        self._places.move_to_end(page.id)
         if len(self._places) > MAX_PLACES:
             self._places.popitem(last=False)
 
@@ -250,6 +271,15 @@ class Trees:
             return ino in self._in_views
         version = self.table.trees[value]
         return isinstance(version, Version) and bool(version.view)
+
+    def directory_nowait(self, ino: int) -> Directory | None:
+        """The directory of an inode of that flavour, if its path is remembered."""
+        row, path = self.table.content(ino), self._paths.get(ino)
+        if row is None or path is None:
+            return None
+        version = self.table.trees[row[1]]
+        assert isinstance(version, Version)
+        return Directory(version, path)
 
     async def directory(self, ino: int) -> Directory:
         """The directory of an inode of that flavour. Raises StaleInodeError."""

@@ -16,11 +16,12 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 import trio
 
@@ -30,6 +31,7 @@ from fsd.errors import CorruptDataError, FsdError, StorePermissionError, StoreUn
 from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.repo.repository import Repositories
+from fsd.repo.tree import PENDING
 from fsd.vfs.attributes import (
     Attributes,
     FilesystemTotals,
@@ -51,6 +53,8 @@ from fsd.vfs.toplevel import TopLevel
 from fsd.vfs.trees import Directory, Trees
 from fsd.vfs.virtual import ErrorLog, VirtualFiles
 from fsd.vfs.xattrs import FILE_NAMES, FROM_CHUNKS, chunk_attributes, content_attributes, version_attributes
+
+_T = TypeVar("_T")
 
 
 class Vfs:
@@ -84,7 +88,7 @@ class Vfs:
         self._saved_changes = 0
         self._refs = RefCache(repositories, limits, nursery)
         self._top = TopLevel(repositories, self._refs, VirtualFiles(self.status, self.errors), limits, clock)
-        self._trees = Trees(repositories, limits)
+        self._trees = Trees(repositories, limits, nursery)
         self._reads = Reads(cache, repositories.objects, self._trees.entry, limits, nursery, self._trees)
         self._observers: list[Observer] = []
         """Told of each read."""
@@ -141,16 +145,22 @@ class Vfs:
     async def lookup(self, parent: int, name: bytes) -> Attributes | Missing:
         """The node of that name, counted as one lookup more, or that there is none."""
         self.requests["lookup"] += 1
-        with self._answering(parent, name):
-            if parent < FIRST_TREE_INO:
-                node = self._node(parent)
-                if not isinstance(node, VersionNode):
-                    return await self._top.lookup(node, name) or _not_a_directory(parent)
-                directory = Directory(node.version, b"")
-            else:
-                directory = await self._directory(parent)
-            found = await self._trees.find(directory, name)
-            return Missing(self._limits.immutable_timeout_s) if found is None else found
+        directory = self._directory_nowait(parent)
+        found = PENDING if directory is None else self._trees.find_nowait(directory, name)
+        if found is PENDING:
+            return await self._answer(partial(self._lookup, parent, name), parent, name)
+        return Missing(self._limits.immutable_timeout_s) if found is None else found
+
+    async def _lookup(self, parent: int, name: bytes) -> Attributes | Missing:
+        if parent < FIRST_TREE_INO:
+            node = self._node(parent)
+            if not isinstance(node, VersionNode):
+                return await self._top.lookup(node, name) or _not_a_directory(parent)
+            directory = Directory(node.version, b"")
+        else:
+            directory = await self._directory(parent)
+        found = await self._trees.find(directory, name)
+        return Missing(self._limits.immutable_timeout_s) if found is None else found
 
     async def getattr(self, ino: int) -> Attributes:
         """A node that is known."""
@@ -159,8 +169,7 @@ class Vfs:
             return self._trees.getattr(ino)
         node = self._node(ino)
         if isinstance(node, VersionNode):
-            with self._answering(ino):
-                await self._top.load_time(node)
+            await self._answer(partial(self._top.load_time, node), ino)
             self._node(ino)  # still known?
         return self._top.attributes(node, self._limits.entry_timeout_s)
 
@@ -172,8 +181,7 @@ class Vfs:
             if isinstance(node, LinkNode):
                 return node.target.encode()
         elif ino & FLAVOUR_BITS == SYMLINK:
-            with self._answering(ino):
-                return (await self._trees.entry(ino)).target
+            return (await self._answer(partial(self._trees.entry, ino), ino)).target
         raise NotSymlinkError(f"inode {ino} is not a symlink")
 
     def lists_for_ever(self, ino: int) -> bool:
@@ -183,15 +191,17 @@ class Vfs:
     async def list(self, ino: int, start: int) -> Listing:
         """Entries after the cookie `start` (0: from the first), as many as are cheap; none at the end."""
         self.requests["list"] += 1
-        with self._answering(ino):
-            if ino < FIRST_TREE_INO:
-                node = self._node(ino)
-                if not isinstance(node, VersionNode):
-                    return await self._top.list(node, start) or _not_a_directory(ino)
-                directory = Directory(node.version, b"")
-            else:
-                directory = await self._directory(ino)
-            return Listing(await self._trees.list(ino, directory, start), self._limits.immutable_timeout_s)
+        return await self._answer(partial(self._list, ino, start), ino)
+
+    async def _list(self, ino: int, start: int) -> Listing:
+        if ino < FIRST_TREE_INO:
+            node = self._node(ino)
+            if not isinstance(node, VersionNode):
+                return await self._top.list(node, start) or _not_a_directory(ino)
+            directory = Directory(node.version, b"")
+        else:
+            directory = await self._directory(ino)
+        return Listing(await self._trees.list(ino, directory, start), self._limits.immutable_timeout_s)
 
     def refuse(self, ino: int) -> None:
         """Undo the lookup of the entry that a listing yielded last: the kernel had no room for it."""
@@ -258,8 +268,7 @@ class Vfs:
             if isinstance(node, VersionNode):
                 value = version_attributes(node.version).get(name)
         elif name in FILE_NAMES and ino & FLAVOUR_BITS < SYMLINK:
-            with self._answering(ino):
-                value = await self._file_attribute(ino, name)
+            value = await self._answer(partial(self._file_attribute, ino, name), ino)
         if value is None:
             raise NoAttributeError(f"inode {ino} has no attribute {name!r}")
         return value
@@ -316,29 +325,34 @@ class Vfs:
             raise _stale(ino)
         return node
 
+    def _directory_nowait(self, ino: int) -> Directory | None:
+        """The directory of a version that has this number, if that is known without loading anything."""
+        if ino >= FIRST_TREE_INO:
+            return self._trees.directory_nowait(ino) if ino & FLAVOUR_BITS == DIRECTORY else None
+        node = self._top.nodes.get(ino)
+        return Directory(node.version, b"") if isinstance(node, VersionNode) else None
+
     async def _directory(self, ino: int) -> Directory:
         if ino & FLAVOUR_BITS != DIRECTORY:
             _not_a_directory(ino)
         return await self._trees.directory(ino)
 
-    @contextmanager
-    def _answering(self, ino: int, name: bytes = b"") -> Iterator[None]:
-        """A request of the kernel: it waits no longer than a read may, and an error is recorded.
+    async def _answer(self, function: Callable[[], Awaitable[_T]], ino: int, name: bytes = b"") -> _T:
+        """Answer a request of the kernel: it waits no longer than a read may, and an error is recorded.
 
         The kernel looks up a name for one process at a time. Those who queued while it took too long are not to wait as
         long again, each in turn.
         """
         seconds = self._limits.read_deadline_s
         try:
-            if trio.current_time() - self._late.get((ino, name), -math.inf) < AGAIN_S:
+            if self._late and trio.current_time() - self._late.get((ino, name), -math.inf) < AGAIN_S:
                 raise self._cache.too_slow(seconds)
-            with trio.move_on_after(seconds) as scope:
-                yield
-            if scope.cancelled_caught:
-                self._late[ino, name] = trio.current_time()
-                if len(self._late) > MAX_LATE:
-                    self._late.popitem(last=False)
-                raise self._cache.too_slow(seconds)
+            with trio.move_on_after(seconds):
+                return await function()
+            self._late[ino, name] = trio.current_time()
+            if len(self._late) > MAX_LATE:
+                self._late.popitem(last=False)
+            raise self._cache.too_slow(seconds)
         except FsdError as error:
             self._record(error, ino, name)
             raise

@@ -6,7 +6,8 @@ file has a few runs and a read belongs to the one whose end it is near.
 
 - A lone read fetches nothing ahead. The second in a row does, and so does a first one at the start of the file, unless
   it is as short as a random access.
-- The window doubles while the reader comes close to its end, from `window_min_bytes` to `window_max_bytes`. It is
+- The window doubles while the reader comes close to its end, from `window_min_bytes` to `window_max_bytes`; of one who
+  began in the middle of the file, no further than to a share of what they have read. It is
   filled in steps of one request (`range_bytes`), since looking up many chunks at once takes long.
 - While nothing was missing, nothing is fetched ahead: reading a file that is cached costs no look at what comes next.
 - A reader that jumps away gives its window up. Only a file on which runs have been seen to alternate is taken to have
@@ -28,6 +29,10 @@ MAX_RUNS = 8
 _BACKWARD_REQUESTS = 4
 _FORWARD_REQUESTS = 2
 """By how many of its own sizes a request may come late or early and still belong to its run."""
+
+_SHARE_OF_MIDDLE = 8
+"""Who began to read in the middle of a file mostly wants a part of it, such as a tensor of a model: what is fetched
+ahead of them is one part in so many of what they have read, and so is what was for nothing when they end."""
 
 _MIN_EAGER_BYTES = 16 * 1024
 """The kernel reads at least this much when a file is read from its start, and one page (4 KiB) for a random access."""
@@ -135,10 +140,13 @@ class Runs:
             del run.started[0]
         limits = self._limits
         ahead = max(run.ahead, run.end)
+        most = limits.window_max_bytes
+        if run.start > 0:
+            most = min(most, max(limits.window_min_bytes // 2, (run.end - run.start) // _SHARE_OF_MIDDLE))
         if not run.window:
-            run.window = min(limits.window_min_bytes, limits.window_max_bytes)
+            run.window = min(limits.window_min_bytes, most)
         elif ahead - run.end <= run.window // 2:
-            run.window = min(2 * run.window, limits.window_max_bytes)
+            run.window = min(2 * run.window, most)
         goal = min(run.end + run.window, size)
         step = min(limits.range_bytes, run.window // 2)
         if goal <= ahead or (goal - ahead < step and goal < size):

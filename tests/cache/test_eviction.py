@@ -48,8 +48,8 @@ async def wait_evicted(cache: Cache) -> None:
 async def check_account(cache: Cache, directory: Path) -> None:
     """What is counted is what is on the disk, as soon as the eviction that runs beside the reading has paused.
 
-    The index is looked at only when it was written to, and RocksDB deletes files of it whenever it likes: what is counted
-    may be more than what is there, by the index and a little, but hardly less.
+    The index is looked at only when it was written to, and RocksDB deletes files of it whenever it likes: what is
+    counted may be more than what is there, by the index and a little, but hardly less.
     """
     with trio.fail_after(10):
         while True:

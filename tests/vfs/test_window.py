@@ -111,6 +111,17 @@ def test_requests_slightly_out_of_order_are_still_in_order(swaps: list[int]) -> 
     assert reader.started[-1].end > 100 * 128 * KIB
 
 
+def test_who_begins_in_the_middle_pays_for_little_more_than_they_read() -> None:
+    reader = Reader()
+    start = 100 * MIB
+    for number in range(1000):
+        end = start + (number + 1) * 128 * KIB
+        reader.read(end - 128 * KIB)
+        ahead = max((span.end for span in reader.started), default=end) - end
+        assert ahead <= max(LIMITS.window_min_bytes, (end - start) // 8)
+    assert ahead > 4 * MIB
+
+
 def test_a_jump_gives_the_window_up() -> None:
     reader = Reader()
     for number in range(40):
@@ -119,7 +130,7 @@ def test_a_jump_gives_the_window_up() -> None:
     assert reader.read(500 * MIB) is None
     assert reader.cancelled == reader.started[-len(reader.cancelled) :]
     assert reader.cancelled[-1].end > 40 * 128 * KIB
-    assert reader.read(500 * MIB + 128 * KIB) == Span(500 * MIB + 256 * KIB, 500 * MIB + 768 * KIB)
+    assert reader.read(500 * MIB + 128 * KIB) == Span(500 * MIB + 256 * KIB, 500 * MIB + 512 * KIB)
 
 
 def test_what_was_read_already_is_not_cancelled() -> None:
