@@ -68,7 +68,7 @@ class Pages:
             raise StopAsyncIteration
         self._number += 1
         self._book.loaded.append(number)
-        return Listed(cast(Any, range(PAGE_ENTRIES)), range(PAGE_ENTRIES), number * PAGE_ENTRIES)
+        return Listed(cast("Any", range(PAGE_ENTRIES)), range(PAGE_ENTRIES), number * PAGE_ENTRIES)
 
 
 @asynccontextmanager
