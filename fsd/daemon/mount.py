@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,14 @@ from fsd.daemon.lifecycle import ReadyPipe
 from fsd.daemon.markers import KnownMarkers
 from fsd.daemon.notify import Notifier
 from fsd.daemon.settings import MountSettings
+from fsd.errors import FsdError
+from fsd.format.marker import StoreMarker
 from fsd.fuse import interpose
 from fsd.fuse.adapter import Operations
 from fsd.fuse.session import Session, mounted
 from fsd.repo.objects import StoreLoader
 from fsd.repo.packs import PackReader
+from fsd.repo.refs import list_repositories
 from fsd.repo.repository import open_repositories
 from fsd.stores.base import Store
 from fsd.stores.open import open_store
@@ -37,6 +40,9 @@ from fsd.stores.retry import single_attempts
 from fsd.vfs.vfs import Vfs
 
 log = logging.getLogger(__name__)
+
+_LISTING_WAIT_S = 0.1
+"""A listing of repositories mostly takes no longer than the marker; one of many refs is not waited for."""
 
 KNOWN_REFS = "refs.json"
 """In the cache's folder (`fsd.vfs.refmemory`)."""
@@ -82,7 +88,7 @@ async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterat
         store = open_store(settings.store, limits)
         stack.push_async_callback(_close, store)
         markers = KnownMarkers(settings.cache or settings.cache_home / "fsd")
-        marker = await markers.read(store, wait_s=limits.known_store_wait_s)
+        marker, listed = await _ask_first(store, markers, limits.known_store_wait_s)
         folder = settings.cache or default_cache_path(settings.cache_home, marker.id)
         purpose = f"the mount at {settings.mountpoint}"
         # The cache's fetcher tries again by rules of its own.
@@ -92,8 +98,33 @@ async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterat
         loader = cache.loader(StoreLoader(store))
         repositories = await open_repositories(store, limits, marker=marker, loader=loader)
         known_refs = folder / KNOWN_REFS
-        vfs = await stack.enter_async_context(Vfs.open(repositories, cache, limits, about=about, known_refs=known_refs))
-        yield store, folder, vfs
+        opening = Vfs.open(repositories, cache, limits, about=about, known_refs=known_refs, known_repositories=listed)
+        yield store, folder, await stack.enter_async_context(opening)
+
+
+async def _ask_first(store: Store, markers: KnownMarkers, wait_s: float) -> tuple[StoreMarker, Sequence[str] | None]:
+    """The marker, and the repositories if they come along with it: whoever looks one up first waits for neither."""
+    listed: list[Sequence[str]] = []
+    failures: list[FsdError] = []
+    done = trio.Event()
+
+    async def list_beside() -> None:
+        with suppress(FsdError):  # whoever asks for a repository will be told
+            listed.append(await list_repositories(store))
+        done.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(list_beside)
+        try:
+            marker = await markers.read(store, wait_s=wait_s)
+            with trio.move_on_after(_LISTING_WAIT_S):
+                await done.wait()
+        except FsdError as error:
+            failures.append(error)  # to leave the nursery as it is
+        nursery.cancel_scope.cancel()
+    if failures:
+        raise failures[0]
+    return marker, listed[0] if listed else None
 
 
 async def _control(folder: Path, about: dict[str, Any], vfs: Vfs) -> None:

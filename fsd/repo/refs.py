@@ -85,26 +85,8 @@ class Refs:
     # --- reading
 
     async def repositories(self) -> list[str]:
-        """The names of all repositories, sorted. A repository is there while it has a ref.
-
-        One listing, restarted behind a repository that turns out to have many refs.
-        """
-        found: dict[str, int] = {}
-        start_after: str | None = ""
-        while start_after is not None:
-            start_after = await self._count_refs(found, start_after)
-        return sorted(found)
-
-    async def _count_refs(self, found: dict[str, int], start_after: str) -> str | None:
-        """Count refs by repository from `start_after` on; the key to go on behind, None if this was the end."""
-        async for info in self._store.list(REFS, start_after=start_after):
-            repository, slash, name = info.key.removeprefix(REFS).partition("/")
-            # Other keys are there for other readers (`refs/index`), or are no business of ours.
-            if slash and is_repository_name(repository) and is_ref_name(name):
-                found[repository] = found.get(repository, 0) + 1
-                if found[repository] == _SKIP_AFTER:
-                    return ref_prefix(repository) + _AFTER_ALL_NAMES
-        return None
+        """See `list_repositories`."""
+        return await list_repositories(self._store)
 
     async def list(self, repository: str) -> dict[str, Version]:
         """The names of a repository's refs with their versions, sorted; empty if there is no such repository."""
@@ -334,6 +316,30 @@ class Refs:
         # Whoever looks at all refs next, as after a commit, need not read this one.
         self._keep(key, StoredRef(ref, version))
         return True
+
+
+async def list_repositories(store: Store) -> list[str]:
+    """The names of all repositories, sorted. A repository is there while it has a ref.
+
+    One listing, restarted behind a repository that turns out to have many refs.
+    """
+    found: dict[str, int] = {}
+    start_after: str | None = ""
+    while start_after is not None:
+        start_after = await _count_refs(store, found, start_after)
+    return sorted(found)
+
+
+async def _count_refs(store: Store, found: dict[str, int], start_after: str) -> str | None:
+    """Count refs by repository from `start_after` on; the key to go on behind, None if this was the end."""
+    async for info in store.list(REFS, start_after=start_after):
+        repository, slash, name = info.key.removeprefix(REFS).partition("/")
+        # Other keys are there for other readers (`refs/index`), or are no business of ours.
+        if slash and is_repository_name(repository) and is_ref_name(name):
+            found[repository] = found.get(repository, 0) + 1
+            if found[repository] == _SKIP_AFTER:
+                return ref_prefix(repository) + _AFTER_ALL_NAMES
+    return None
 
 
 class History:

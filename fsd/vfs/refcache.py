@@ -71,9 +71,14 @@ class RefCache:
         self.changes = 0
         """How often something became known that was not."""
 
-    def prime(self) -> None:
-        """Start to ask for the repositories, so that the first lookup does not have to."""
-        self._refresh(self._repositories, self._ask_repositories)
+    def prime(self, repositories: Sequence[str] | None = None) -> None:
+        """Know the repositories, which were asked for just now; or start to, so that the first lookup does not have
+        to."""
+        if repositories is None:
+            self._refresh(self._repositories, self._ask_repositories)
+            return
+        _know(self._repositories, repositories)
+        self._repositories.checked_s = trio.current_time()
 
     def recall(self, known: KnownRefs) -> None:
         """Begin with what was known at another time: too old, and better than nothing."""

@@ -105,18 +105,20 @@ class Vfs:
         *,
         about: Mapping[str, Any] | None = None,
         known_refs: Path | None = None,
+        known_repositories: Sequence[str] | None = None,
         clock: Clock = now_us,
     ) -> AsyncIterator[Self]:
         """The file system over a store. `about` goes into `/.fsd/status` as it is: JSON.
 
         What is known of refs is kept in the file `known_refs`, for a time when the store is out of reach.
+        `known_repositories` are those that the store had a moment ago.
         """
         memory = RefMemory(known_refs)
         try:
             async with trio.open_nursery() as nursery:
                 vfs = cls(repositories, cache, limits, nursery, about=about or {}, clock=clock)
                 vfs._refs.recall(await memory.recall())
-                vfs._refs.prime()
+                vfs._refs.prime(known_repositories)
                 if known_refs is not None:
                     nursery.start_soon(vfs._save_now_and_then, memory)
                 try:

@@ -174,6 +174,8 @@ async def test_a_second_try_goes_on(shop: tuple[Desk, bytes], tmp_path: Path) ->
     (staging / "README.md").symlink_to("/etc/passwd")
     (staging / "here").unlink(missing_ok=True)
     (staging / "here").write_bytes(b"")
+    (staging / "train" / "deep").mkdir(exist_ok=True)
+    (staging / "train" / "deep" / "again").write_bytes(b"a" * 5000)  # and one that is right
     done = await checked_out(desk, commit, target)
     assert read_folder(target) == FOLDER
     assert 0 < done.files_kept < 7

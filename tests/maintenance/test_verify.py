@@ -173,9 +173,8 @@ def test_a_flipped_bit_anywhere_is_found(make_world: MakeWorld, which: int, at: 
         report = await world.verified(data=True)
         assert len(report.damages) == 1, (key, report)
         if report.damages[0].what == "chunk":
-            # A file stands below the version in which it was met first.
+            # A file stands below the version in which it was met first, which may be the subset.
             unreadable = await world.unreadable()
-            assert set(report.files) <= unreadable
             assert {file.split("/", 2)[2] for file in report.files} == {file.split("/", 2)[2] for file in unreadable}
         else:
             assert not report.files
