@@ -24,13 +24,15 @@ from typing import NamedTuple, Protocol
 import trio
 
 from fsd.errors import CorruptDataError, NotFoundError
-from fsd.format.keys import PACKS, ObjectKind, pack_key
+from fsd.format.keys import PACKS, REFS, REFS_INDEX, ObjectKind, pack_key
 from fsd.format.model import Entry, PlacedChunk
 from fsd.format.pack import decode_chunk
 from fsd.format.page import Page
 from fsd.format.recipe import Recipe
+from fsd.format.refs_index import parse_refs_index
 from fsd.maintenance.reach import Walk
 from fsd.repo.repository import Repositories
+from fsd.stores.base import ObjectNotFoundError
 from fsd.tasks import gather
 
 PACKS_AT_ONCE = 4
@@ -44,7 +46,7 @@ class Damage(NamedTuple):
     """One thing that is not as it should be."""
 
     what: str
-    """The kind of object: ref, commit, index, page, recipe, segment, pack, chunk."""
+    """The kind of object: ref, refs (the list of them), commit, index, page, recipe, segment, pack, chunk."""
     id: str
     """In hex; a ref's repository and name."""
     why: str
@@ -228,6 +230,7 @@ class _Verification:
         walk = Walk(self._repositories, self._marks)
         roots = await walk.roots()
         await walk.from_roots(roots.commits.items())
+        await self._check_refs_index()
         report = self._report
         report.refs, report.objects = roots.refs, len(walk.reached)
         report.commits = len(walk.reached.by_kind[ObjectKind.COMMIT])
@@ -243,6 +246,16 @@ class _Verification:
         place = chunk.placement
         is_there = place.offset + place.stored <= self._sizes.get(place.pack, 0)
         return not is_there or (place.pack, chunk.id) in self._bad_chunks
+
+    async def _check_refs_index(self) -> None:
+        """Only readers behind a web server need it, and whoever moves a ref next writes it anew."""
+        key = REFS + REFS_INDEX
+        try:
+            parse_refs_index((await self._repositories.store.get(key)).data, key)
+        except ObjectNotFoundError:
+            pass
+        except CorruptDataError as error:
+            self._report.damages.append(Damage("refs", key, error.message, ""))
 
     async def _check_packs(self) -> None:
         self._progress.phase("packs")
