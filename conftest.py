@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Names that are no UTF-8 stand in logs as lone surrogates, which do not travel from one test process to another."""
+    """Names that are no UTF-8 stand in logs as lone surrogates, which do not travel between test processes."""
     report = yield
     report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
     return report
