@@ -48,6 +48,7 @@ SCENARIOS = {
     "random": Scenario(cloud_reading.random_reads, "4 KiB at random places, cold"),
     "first-byte": Scenario(cloud_models.first_byte, "from an empty cache to the first byte"),
     "switch": Scenario(cloud_models.switch, "another version, another subset"),
+    "pin": Scenario(cloud_models.pin, "a pin in a work tree that moves to another commit"),
     "tensors": Scenario(cloud_models.tensors, "one tensor in twenty of a model"),
     "huge": Scenario(cloud_models.huge, "147 GB in 1.5 million files: mounting, listing, memory"),
     "publish": Scenario(cloud_publishing.publish, "small files, a large one, and 1% of changes"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +21,8 @@ SMALL_REQUESTS = 4
 RECIPE_REQUESTS = 5
 ONE_TENSOR_IN = 20
 HUGE_READS = 400
+MAX_PIN_MS = 150
+PIN_ROUNDS = 5
 
 
 def first_byte(cloud: Cloud) -> None:
@@ -141,6 +144,39 @@ def switch(cloud: Cloud) -> None:
     note = f"{differ / 1e6:.1f} MB differ; and {(traffic[0].bytes_out - fetched) / 1e3:.0f} kB for recipes"
     cloud.report.add(
         Figure("another version, 5% of a model's tensors changed: data on the wire", "MB", [fetched / 1e6], note=note)
+    )
+
+
+def pin(cloud: Cloud) -> None:
+    """A pin moves from one commit to another that nobody has looked at, as `git checkout` does it: to the first byte."""
+    relative = next(
+        os.path.relpath(path, cloud.changed)
+        for path in readers.files_below(str(cloud.changed))
+        if not os.path.samefile(path, cloud.small / os.path.relpath(path, cloud.changed))
+    )
+
+    with cloud.fsd_mount() as mount:
+        before, after = (
+            os.getxattr(mount.path / "small" / version, "user.fsd.commit").decode() for version in ("v1", "v2")
+        )
+
+    def ours() -> float:
+        with cloud.fsd_mount() as mount, tempfile.TemporaryDirectory() as folder:
+            link = Path(folder) / "data"
+            link.symlink_to(mount.path / "small" / before)
+            _read_first(link / relative)
+            began = time.perf_counter()
+            link.unlink()
+            link.symlink_to(mount.path / "small" / after)
+            _read_first(link / relative)
+            return (time.perf_counter() - began) * 1000
+
+    goal = Goal(MAX_PIN_MS, least=False)
+    note = "to a file that changed, of a commit that was not looked at"
+    cloud.report.add(
+        Figure(
+            "a pin moved to another commit: to the first byte", "ms", in_turn(PIN_ROUNDS, ours)[0], [goal], note=note
+        )
     )
 
 
