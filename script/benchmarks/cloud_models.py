@@ -148,7 +148,7 @@ def switch(cloud: Cloud) -> None:
 
 
 def pin(cloud: Cloud) -> None:
-    """A pin moves from one commit to another that nobody has looked at, as `git checkout` does it: to the first byte."""
+    """A pin moves to a commit that nobody has looked at, as `git checkout` does it: to the first byte."""
     relative = next(
         os.path.relpath(path, cloud.changed)
         for path in readers.files_below(str(cloud.changed))
