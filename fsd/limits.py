@@ -65,7 +65,7 @@ class Limits:
     """Of these, for read-ahead: the rest is kept for readers."""
     fetch_slow_s: float = 2.0
     """A GET in flight for longer does not count against `fetch_requests` any more (up to as many again)."""
-    fetch_bytes: int = 96 * MIB
+    fetch_bytes: int = 64 * MIB
     """Bytes in flight: asked for and not yet written to a mirror. All in memory; a 2 Gbit/s link of 30 ms holds 8."""
     range_bytes: int = 8 * MIB
     """The longest coalesced GET: on a 2 Gbit/s link 8 MiB take as long as a 30 ms round trip."""

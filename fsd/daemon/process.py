@@ -7,7 +7,6 @@ import logging
 import resource
 
 from fsd.memory import use_arenas
-from fsd.tasks import take_short_turns
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +21,6 @@ def tune() -> None:
     """Collect garbage seldom, have few malloc arenas, and as many descriptors as are permitted."""
     gc.set_threshold(*_GC_THRESHOLDS)
     use_arenas(_MALLOC_ARENAS)
-    take_short_turns()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
