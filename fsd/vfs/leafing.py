@@ -23,6 +23,9 @@ from fsd.vfs.nodes import Version
 MAX_READERS = 8
 """Versions that are gone through at the same time."""
 
+BEHIND_PAGES = 8
+"""Pages so far back are still those of somebody who goes through them, with others before them."""
+
 IDLE_S = 10.0
 """Whoever has not turned a page for so long is no longer waited for."""
 
@@ -62,8 +65,8 @@ class Leafing:
             if len(self._readers) > MAX_READERS:
                 self._readers.popitem(last=False)[1].scope.cancel()
             return
-        if end == reader.end:
-            return
+        if reader.end - BEHIND_PAGES * (end - first) <= first < reader.end:
+            return  # another program, or another thread of the same, is a little behind
         self._readers.move_to_end(version)
         if first != reader.end:
             reader.scope.cancel()

@@ -89,8 +89,8 @@ class Trees:
         self._limits = limits
         self._open: OrderedDict[tuple[bytes, Rule | None], TreeView] = OrderedDict()
         self._paths: OrderedDict[int, bytes] = OrderedDict()
-        self._last_page: Page | None = None
-        """That somebody looked at."""
+        self._last_pages: tuple[Page | None, Page | None] = None, None
+        """That somebody looked at; two, since readers meet at the end of a page."""
         self._places: OrderedDict[bytes, tuple[Version, int]] = OrderedDict()
         """By page, in which tree it was seen last, and the ordinal of its first entry there."""
         self._leafing = Leafing(self._pages_from, limits, nursery)
@@ -244,9 +244,9 @@ class Trees:
 
     def _keep_place(self, page: Page, version: Version, first: int) -> None:
         """Somebody looks at a page, whose first entry has that ordinal in the version's tree."""
-        if page is self._last_page:
+        if page in self._last_pages:
             return
-        self._last_page = page
+        self._last_pages = page, self._last_pages[0]
         self._leafing.note(version, first, first + len(page))
         self._places[page.id] = version, first
         self._places.move_to_end(page.id)

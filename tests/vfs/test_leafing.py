@@ -103,6 +103,15 @@ async def test_the_same_page_again_changes_nothing() -> None:
         assert made.loaded == sorted(set(made.loaded))
 
 
+async def test_programs_that_take_turns_are_one() -> None:
+    async with book() as made:
+        for number in range(2, 100):
+            for behind in (0, 2, 1):
+                await made.turn(number - behind)
+        assert made.loaded == sorted(set(made.loaded))
+        assert len(made.loaded) >= 90
+
+
 async def test_at_random_nothing_is_loaded() -> None:
     async with book() as made:
         numbers = random.Random(1).sample(range(0, PAGES, 2), 300)
