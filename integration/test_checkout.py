@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from integration.program import Program, status
 from integration.test_roundtrip import described, make_awkward_tree
@@ -35,6 +40,49 @@ def test_through_the_mount(program: Program, tmp_path: Path) -> None:
     assert made.returncode == 0
     assert "reading without the cache" in made.stderr
     assert described(os.fsencode(tmp_path / "again")) == described(os.fsencode(source))
+
+
+@pytest.fixture
+def xfs(tmp_path: Path) -> Iterator[Path]:
+    """A file system that shares blocks."""
+    if os.geteuid() != 0 or shutil.which("mkfs.xfs") is None:
+        pytest.skip("takes root, and mkfs.xfs")
+    image, place = tmp_path / "image", tmp_path / "xfs"
+    with image.open("wb") as file:
+        file.truncate(400 << 20)
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True, capture_output=True)
+    place.mkdir()
+    if subprocess.run(["mount", "-o", "loop", image, place], check=False, capture_output=True).returncode:
+        pytest.skip("takes a kernel with XFS, and loop devices")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def free_bytes(place: Path) -> int:
+    os.sync()
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize
+
+
+def test_blocks_are_shared_where_they_can_be(program: Program, tmp_path: Path, xfs: Path) -> None:
+    """A large file takes the room of the cache's copy once, and is nobody's but its owner's."""
+    source = tmp_path / "source"
+    source.mkdir()
+    data = os.urandom(100_000_001)
+    (source / "large").write_bytes(data)
+    (source / "small").write_bytes(b"small")
+    program("init", program.store)
+    program("commit", source, "data", "--tag", "v1")
+    program.environment["XDG_CACHE_HOME"] = str(xfs / "cache")
+    program("checkout", "data/v1", xfs / "first")
+    before = free_bytes(xfs)
+    program("checkout", "data/v1", xfs / "second")
+    assert before - free_bytes(xfs) < 10_000_000
+    with (xfs / "second" / "large").open("r+b") as file:
+        file.write(b"changed")
+    assert (xfs / "first" / "large").read_bytes() == data
+    program("checkout", "data/v1", xfs / "third")
+    assert (xfs / "third" / "large").read_bytes() == data
 
 
 def test_a_killed_one_is_taken_up(program: Program, tmp_path: Path) -> None:

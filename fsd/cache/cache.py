@@ -26,6 +26,7 @@ from typing import Self
 
 import trio
 
+from fsd.cache.cloning import Cloner
 from fsd.cache.eviction import Evictor
 from fsd.cache.fetcher import Fetch, Fetcher, FetchTimeoutError
 from fsd.cache.flushing import Flusher
@@ -141,6 +142,8 @@ class Cache:
         self._reader = MirrorReader(
             self._mirrors, self._presence, limits.inline_hash_bytes, work, in_memory=is_in_memory(directory)
         )
+        self.cloner = Cloner(self._mirrors, self._reader, work)
+        """To have files share what mirrors hold."""
         self._writer = MirrorWriter(self._mirrors, self._presence, self._evictor, self._flusher, work)
         self.stock = Stock(
             self._mirrors, self._presence, self._reader, self._evictor, self._flusher, self._objects, self._pins

@@ -173,31 +173,33 @@ class _Checkout:
 
     async def _write_large(self, target: Target, entry: Entry) -> None:
         file = await trio.to_thread.run_sync(target.begin_large, entry)
+        pieces = Pieces(self._in_tree(entry), self._version.recipes)
         try:
             send, receive = trio.open_memory_channel[_Window](_WINDOWS - 1)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read_windows, self._in_tree(entry), send, nursery)
+                nursery.start_soon(self._read_windows, self._in_tree(entry), pieces, send, nursery)
                 async with receive:
                     async for window in receive:
                         await window.is_read.wait()
+                        shared = await self._contents.share(pieces, window.start, window.end, file.descriptor)
                         for part in window.parts:
-                            await trio.to_thread.run_sync(file.write, part)
+                            await trio.to_thread.run_sync(file.passed if shared else file.write, part)
             await trio.to_thread.run_sync(file.finish)
         finally:
             file.close()
 
-    async def _read_windows(self, file: Entry, send: trio.MemorySendChannel[_Window], nursery: trio.Nursery) -> None:
+    async def _read_windows(
+        self, file: Entry, pieces: Pieces, send: trio.MemorySendChannel[_Window], nursery: trio.Nursery
+    ) -> None:
         """Begin to read the windows of a file, a bounded number ahead of who writes them."""
-        pieces = Pieces(file, self._version.recipes)
         async with send:
             for start in range(0, file.size, _WINDOW_BYTES):
-                window = _Window()
+                window = _Window(start, min(start + _WINDOW_BYTES, file.size))
                 await send.send(window)
-                end = min(start + _WINDOW_BYTES, file.size)
-                nursery.start_soon(self._read_window, window, file, pieces, start, end)
+                nursery.start_soon(self._read_window, window, file, pieces)
 
-    async def _read_window(self, window: _Window, file: Entry, pieces: Pieces, start: int, end: int) -> None:
-        window.parts = await self._contents.read(file, pieces, start, end)
+    async def _read_window(self, window: _Window, file: Entry, pieces: Pieces) -> None:
+        window.parts = await self._contents.read(file, pieces, window.start, window.end)
         window.is_read.set()
 
     def _in_folder(self, entry: Entry) -> Entry:
@@ -241,7 +243,9 @@ class _Checkout:
 class _Window:
     """A part of a large file, in its place in the order of parts."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int, end: int) -> None:
+        self.start = start
+        self.end = end
         self.is_read = trio.Event()
         self.parts: Sequence[Buffer] = ()
 

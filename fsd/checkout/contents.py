@@ -31,6 +31,9 @@ class Contents(Protocol):
     async def read(self, file: Entry, pieces: Pieces, start: int, end: int) -> Sequence[Buffer]:
         """A large file's bytes from `start` to before `end`, in parts that follow each other."""
 
+    async def share(self, pieces: Pieces, start: int, end: int, target: int) -> bool:
+        """Have the file `target` share these bytes, which were just read, with whoever keeps them. False: copy them."""
+
 
 class CachedContents:
     """Through a cache that this process owns: what was read before is not fetched, and what is fetched is kept."""
@@ -57,6 +60,13 @@ class CachedContents:
         run = await pieces.run(start, end)
         return [await self._cache.read(run.chunks, run.skip, end - start, widen=False)]
 
+    async def share(self, pieces: Pieces, start: int, end: int, target: int) -> bool:
+        """See `Contents`."""
+        if not self._cache.cloner.can:
+            return False
+        run = await pieces.run(start, end)
+        return await self._cache.cloner.clone(run.chunks, run.skip, end - start, target, start)
+
     async def _chunks(self, file: Entry) -> Sequence[PlacedChunk]:
         if file.level == 0:
             return file.chunks()
@@ -80,6 +90,11 @@ class MountedContents:
         """See `Contents`."""
         read = partial(_read_path, self._path(file), start, end - start)
         return [await trio.to_thread.run_sync(read, limiter=self._threads, abandon_on_cancel=True)]
+
+    async def share(self, pieces: Pieces, start: int, end: int, target: int) -> bool:  # noqa: ARG002
+        """The cache is the daemon's."""
+        await trio.lowlevel.checkpoint()
+        return False
 
     def _path(self, file: Entry) -> bytes:
         return self._version + b"/" + file.path

@@ -161,6 +161,16 @@ class LargeFile:
             ) from error
         self._at += len(piece)
 
+    @property
+    def descriptor(self) -> int:
+        """For who has the file share the next piece with another one; then `passed`."""
+        return self._fd
+
+    def passed(self, piece: Buffer) -> None:
+        """The next piece is in the file already."""
+        self._digest.update(piece)
+        self._at += len(piece)
+
     def finish(self) -> None:
         """That was the last. Raises CorruptDataError if the whole is not what the entry says."""
         if self._digest.digest() != self._entry.content:

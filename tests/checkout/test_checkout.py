@@ -155,6 +155,9 @@ class Breaking:
             raise StoreUnreachableError("gone in the middle")
         return list(await self._inner.read(file, pieces, start, end))
 
+    async def share(self, pieces: Pieces, start: int, end: int, target: int) -> bool:
+        return await self._inner.share(pieces, start, end, target)
+
 
 async def test_a_second_try_goes_on(shop: tuple[Desk, bytes], tmp_path: Path) -> None:
     desk, commit = shop
