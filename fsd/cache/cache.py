@@ -158,7 +158,7 @@ class Cache:
             self._fetcher,
             nursery,
             widen_max_bytes=min(limits.widen_max_bytes, self.window_bytes),
-            is_free=self._evictor.is_free,
+            is_spare=self._evictor.is_spare,
             found_bytes=lambda: self._reader.served_bytes - self._reader.located_bytes,
             limiter=work,
         )

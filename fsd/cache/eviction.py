@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 SCAN_MIRRORS = 256
 """Looked through between two checkpoints while the oldest extents are searched."""
 
+SPARE_SHARE = 0.9
+"""Of what eviction leaves. A cache that evicts goes up and down above this, and never looks as if it had room."""
+
 MIN_BATCH = 4
 """Extents evicted at once, at least."""
 
@@ -109,9 +112,10 @@ class Evictor:
         within_limit = self.used_bytes + self._reserved_bytes + size <= self.limit_bytes
         return within_limit and self._missing_on_disk(size) <= 0
 
-    def is_free(self, size: int) -> bool:
-        """Whether `size` more bytes would push nothing out."""
-        return self.used_bytes + self._reserved_bytes + size <= self._wake_bytes and self._missing_on_disk(size) <= 0
+    def is_spare(self, size: int) -> bool:
+        """Whether the cache has plenty of room for `size` more bytes: nothing will be pushed out for them soon."""
+        used = self.used_bytes + self._reserved_bytes + size
+        return used <= SPARE_SHARE * self._low_bytes and self._missing_on_disk(size) <= 0
 
     def _missing_on_disk(self, size: int) -> int:
         """By how much the disk would be too full with `size` more bytes."""

@@ -63,11 +63,11 @@ class Widening:
         nursery: trio.Nursery,
         *,
         widen_max_bytes: int,
-        is_free: Callable[[int], bool],
+        is_spare: Callable[[int], bool],
         found_bytes: Callable[[], int],
         limiter: trio.CapacityLimiter,
     ) -> None:
-        """`is_free` says whether so many bytes more push nothing out of the cache; `found_bytes`, what readers of small
+        """`is_spare` says whether the cache has plenty of room for so many bytes; `found_bytes`, what readers of small
         files found in it so far."""
         self._source = source
         self._presence = presence
@@ -77,7 +77,7 @@ class Widening:
         self._history = MissHistory()
         self._widen_max_bytes = widen_max_bytes
         self._allowance = Allowance(widen_max_bytes)
-        self._is_free = is_free
+        self._is_spare = is_spare
         self._found_bytes = found_bytes
         self._running_bytes = 0
         self._turns = trio.Semaphore(WINDOWS_AT_ONCE)
@@ -94,7 +94,7 @@ class Widening:
         place = chunk.placement
         misses = self._history.note(place.pack, place.offset, trio.current_time())
         window = window_bytes(misses, self._widen_max_bytes)
-        self._allowance.note_miss(chunk.length, self._found_bytes(), is_full=not self._is_free(window))
+        self._allowance.note_miss(chunk.length, self._found_bytes(), is_full=not self._is_spare(window))
         if window == 0 or not self._allowance.left_bytes:
             return
         # With a full cache the rest of a pack has to be worth it: else a small window, as far as is allowed.
@@ -173,7 +173,7 @@ class Widening:
         """Fetch a window of a pack's rest when it is its turn; False if nothing more is to be."""
         async with self._turns:
             size = sum(chunk.length for chunk in chunks)
-            if not self._is_free(size) and self._allowance.left_bytes < size:
+            if not self._is_spare(size) and self._allowance.left_bytes < size:
                 return False
             # Readers may have been faster while it waited.
             await self._fetch([chunk for chunk in chunks if not self._is_known(chunk.id)])

@@ -185,6 +185,8 @@ class Trees:
         if listed is None:
             return iter(())
         self._keep_place(listed.page, directory.version, listed.first)
+        # Not for lookups: who goes down into a directory finds its name in a page far above.
+        self._leafing.note(directory.version, listed.first, listed.first + len(listed.page))
         self._listed[ino] = listed
         self._listed.move_to_end(ino)
         if len(self._listed) > MAX_LISTINGS:
@@ -247,7 +249,6 @@ class Trees:
         if page in self._last_pages:
             return
         self._last_pages = page, self._last_pages[0]
-        self._leafing.note(version, first, first + len(page))
         self._places[page.id] = version, first
         self._places.move_to_end(page.id)
         if len(self._places) > MAX_PLACES:
