@@ -86,6 +86,31 @@ async def test_in_order_pages_are_loaded_ahead(autojump_clock: object) -> None: 
         assert made.loaded == list(range(2, PAGES))
 
 
+async def test_backwards_too() -> None:
+    async with book() as made:
+        waited = await made.turn_all(range(PAGES - 1, -1, -1))
+        assert waited == 2
+        # A page at the end of each stretch is met again; it is in memory then.
+        assert len(made.loaded) < 1.5 * PAGES
+
+
+async def test_backwards_no_further_than_a_bound() -> None:
+    async with book() as made:
+        for number in range(500, 400, -1):
+            await made.turn(number)
+            if made.loaded:
+                assert min(made.loaded) >= number - 2 * READ_AHEAD - 1
+
+
+async def test_who_turns_around_is_followed() -> None:
+    async with book() as made:
+        await made.turn_all(range(100, 150))
+        made.loaded.clear()
+        assert await made.turn_all(range(149, 50, -1)) <= 60
+        made.loaded.clear()
+        assert await made.turn_all(range(52, 200)) <= 5
+
+
 async def test_no_further_than_a_bound() -> None:
     async with book() as made:
         await made.turn_all([10, 11, 12])
@@ -105,7 +130,8 @@ async def test_the_same_page_again_changes_nothing() -> None:
 
 async def test_programs_that_take_turns_are_one() -> None:
     async with book() as made:
-        for number in range(2, 100):
+        await made.turn_all(range(4))
+        for number in range(4, 100):
             for behind in (0, 2, 1):
                 await made.turn(number - behind)
         assert made.loaded == sorted(set(made.loaded))
