@@ -30,7 +30,7 @@ _BACKWARD_REQUESTS = 4
 _FORWARD_REQUESTS = 2
 """By how many of its own sizes a request may come late or early and still belong to its run."""
 
-_SHARE_OF_MIDDLE = 8
+_SHARE_OF_MIDDLE = 12
 """Who began to read in the middle of a file mostly wants a part of it, such as a tensor of a model: what is fetched
 ahead of them is one part in so many of what they have read, and so is what was for nothing when they end."""
 

@@ -118,7 +118,7 @@ def test_who_begins_in_the_middle_pays_for_little_more_than_they_read() -> None:
         end = start + (number + 1) * 128 * KIB
         reader.read(end - 128 * KIB)
         ahead = max((span.end for span in reader.started), default=end) - end
-        assert ahead <= max(LIMITS.window_min_bytes, (end - start) // 8)
+        assert ahead <= max(LIMITS.window_min_bytes, (end - start) // 12)
     assert ahead > 4 * MIB
 
 
