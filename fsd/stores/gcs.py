@@ -18,13 +18,11 @@ from typing import TypeVar
 import trio
 from google.api_core.exceptions import NotFound
 
-from fsd.errors import StoreUnreachableError, UsageError
-from fsd.ids import Buffer
+from fsd.errors import UsageError
 from fsd.limits import Limits
 from fsd.stores.base import (
     Bookmark,
     Fetched,
-    ObjectExistsError,
     ObjectInfo,
     ObjectNotFoundError,
     Store,
@@ -32,10 +30,10 @@ from fsd.stores.base import (
     Version,
     VersionMismatchError,
     check_key,
-    check_range,
     is_key,
 )
-from fsd.stores.gcs_bucket import Bucket, Listed
+from fsd.stores.bucket import BucketStore, Listed, unanswered
+from fsd.stores.gcs_bucket import Bucket
 from fsd.stores.gcs_errors import FAILURES, translate
 from fsd.stores.gcs_exchange import Exchange
 from fsd.stores.gcs_upload import GcsUpload, UploadShares
@@ -74,69 +72,15 @@ def parse_url(url: str) -> tuple[str, str]:
     return match[1].lower(), prefix
 
 
-class GcsStore:
+class GcsStore(BucketStore[Bucket, int | None]):
     """See `fsd.stores.base`. Looks for credentials when it is first asked for something."""
 
+    if_absent = 0
+    always = None
+
     def __init__(self, bucket: str, prefix: str, limits: Limits) -> None:
-        self.limits = limits
-        self._bucket_name = bucket
-        self._prefix = f"{prefix}/" if prefix else ""
-        self._url = f"gs://{bucket}/{prefix}" if prefix else f"gs://{bucket}"
-        self._bucket: Bucket | None = None
-        self._opening = trio.Lock()
-        self._limiter = trio.CapacityLimiter(limits.store_connections)
+        super().__init__("gs", bucket, prefix, limits)
         self._shares = UploadShares(limits.upload_bytes)
-
-    @property
-    def url(self) -> str:
-        """A gs:// URL."""
-        return self._url
-
-    async def get(self, key: str) -> Fetched:
-        """The whole object, checked against its checksum."""
-        check_key(key)
-        return await self._read(key, 0, None)
-
-    async def get_range(self, key: str, start: int, length: int) -> Fetched:
-        """A part of it."""
-        check_key(key)
-        check_range(start, length)
-        return await self._read(key, start, length)
-
-    async def get_tail(self, key: str, length: int) -> Fetched:
-        """Its end."""
-        check_key(key)
-        check_range(0, length)
-        return await self._read(key, -length, length)
-
-    async def put_if_absent(self, key: str, data: Buffer) -> Version:
-        """Create the object."""
-        check_key(key)
-        version = await self._write(key, data, 0)
-        if version is None:
-            raise ObjectExistsError(key, self._url)
-        return version
-
-    async def overwrite(self, key: str, data: Buffer) -> Version:
-        """Create the object or replace it."""
-        check_key(key)
-        version = await self._write(key, data, None)
-        if version is None:
-            raise VersionMismatchError(key, self._url)
-        return version
-
-    async def compare_and_swap(self, key: str, data: Buffer, expected: Version | None) -> Version:
-        """Replace the object if it still has the generation expected."""
-        check_key(key)
-        generation = 0 if expected is None else _generation(expected)
-        if generation is None:
-            # No object ever had this version. The contract makes every call a checkpoint.
-            await trio.lowlevel.checkpoint()
-            raise VersionMismatchError(key, self._url)
-        version = await self._write(key, data, generation)
-        if version is None:
-            raise VersionMismatchError(key, self._url)
-        return version
 
     @asynccontextmanager
     async def upload(self, key: str, *, bookmark: Bookmark | None = None) -> AsyncIterator[Upload]:
@@ -178,15 +122,10 @@ class GcsStore:
 
         return Listing(next_batch)
 
-    async def stat(self, key: str) -> ObjectInfo:
-        """What a listing would say of it."""
-        check_key(key)
-        return self._info(await self.call("read", key, lambda bucket: bucket.stat(self.name(key))))
-
     async def delete(self, key: str, expected: Version | None = None) -> None:
         """Remove it. One request, two if the version is another."""
         check_key(key)
-        generation = None if expected is None else _generation(expected)
+        generation = None if expected is None else self._if_at(expected)
         can_match = expected is None or generation is not None
         if can_match and await self.call("delete", key, partial(_delete, self.name(key), generation)):
             return
@@ -195,19 +134,6 @@ class GcsStore:
         except ObjectNotFoundError:
             return
         raise VersionMismatchError(key, self._url)
-
-    async def aclose(self) -> None:
-        """Close idle connections. Asked again, the store opens new ones."""
-        bucket, self._bucket = self._bucket, None
-        if bucket is not None:
-            bucket.close()
-        await trio.lowlevel.checkpoint()
-
-    # --- for the upload
-
-    def name(self, key: str) -> str:
-        """The name of a key's object."""
-        return self._prefix + key
 
     async def call(self, verb: str, key: str, action: Callable[[Bucket], _T]) -> _T:
         """`action` in a thread, once."""
@@ -220,10 +146,7 @@ class GcsStore:
                     exchange.run, partial(action, bucket), abandon_on_cancel=True, limiter=self._limiter
                 )
         except trio.TooSlowError:
-            raise StoreUnreachableError(
-                f"cannot {verb} {key}: {self._url} did not answer within {self.limits.store_timeout_s:g} s",
-                hint="check the network, or try again later",
-            ) from None
+            raise unanswered(verb, key, self._url, self.limits.store_timeout_s) from None
         except FAILURES as error:
             host = bucket.host if bucket else "Google Cloud Storage"
             is_anonymous = bucket is not None and bucket.is_anonymous
@@ -233,32 +156,20 @@ class GcsStore:
 
     # --- inside
 
-    async def _opened(self) -> Bucket:
-        async with self._opening:
-            if self._bucket is None:
-                self._bucket = await trio.to_thread.run_sync(
-                    partial(
-                        Bucket,
-                        self._bucket_name,
-                        connections=self.limits.store_connections,
-                        timeout_s=self.limits.store_timeout_s,
-                        silence_s=min(self.limits.store_silence_s, self.limits.store_timeout_s),
-                    ),
-                    abandon_on_cancel=True,
-                    limiter=self._limiter,
-                )
-            return self._bucket
+    def _make_bucket(self) -> Bucket:
+        return Bucket(
+            self._bucket_name,
+            connections=self.limits.store_connections,
+            timeout_s=self.limits.store_timeout_s,
+            silence_s=min(self.limits.store_silence_s, self.limits.store_timeout_s),
+        )
 
     async def _read(self, key: str, start: int, length: int | None) -> Fetched:
         return await self.call("read", key, lambda bucket: bucket.read(self.name(key), start, length))
 
-    async def _write(self, key: str, data: Buffer, generation: int | None) -> Version | None:
-        # A copy of what may change: this thread may go on after the caller was cancelled.
-        content = bytes(data)
-        return await self.call("write", key, lambda bucket: bucket.write(self.name(key), content, generation))
-
-    def _info(self, listed: Listed) -> ObjectInfo:
-        return ObjectInfo(listed.name.removeprefix(self._prefix), listed.size, listed.version, listed.modified_us)
+    def _if_at(self, version: Version) -> int | None:
+        """As the API counts."""
+        return int(version) if GENERATION.match(version) else None
 
 
 def _list_page(prefix: str, start: str, page_token: str | None, bucket: Bucket) -> tuple[list[Listed], str | None]:
@@ -271,8 +182,3 @@ def _delete(name: str, generation: int | None, bucket: Bucket) -> bool:
         return bucket.delete(name, generation)
     except NotFound:
         return True
-
-
-def _generation(version: Version) -> int | None:
-    """As the API counts; None for what no object ever had."""
-    return int(version) if GENERATION.match(version) else None

@@ -29,6 +29,7 @@ from requests import Response, Session
 
 from fsd.ids import Buffer
 from fsd.stores.base import Fetched, Version
+from fsd.stores.bucket import Listed, UnusableAnswerError
 from fsd.stores.gcs_exchange import BreakableAdapter
 
 LISTED_AT_ONCE = 1000
@@ -50,25 +51,12 @@ _CRC32C = re.compile(r"(?:^|,)\s*crc32c=([A-Za-z0-9+/=]+)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class UnusableAnswerError(Exception):
-    """An answer that is not what HTTP or the API promises."""
-
-
 class NoCredentialsError(Exception):
     """Credentials are configured and cannot be used; says why."""
 
 
 class SessionLostError(Exception):
     """A resumable upload that the server does not know any more."""
-
-
-class Listed(NamedTuple):
-    """What is said of an object."""
-
-    name: str
-    size: int
-    version: Version
-    modified_us: int
 
 
 class Progress(NamedTuple):

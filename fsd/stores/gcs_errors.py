@@ -24,7 +24,8 @@ from urllib3.exceptions import (
 
 from fsd.errors import FsdError, StorePermissionError, StoreUnreachableError
 from fsd.stores.base import ObjectNotFoundError
-from fsd.stores.gcs_bucket import NoCredentialsError, SessionLostError, UnusableAnswerError
+from fsd.stores.bucket import CHECK_NETWORK, UnusableAnswerError
+from fsd.stores.gcs_bucket import NoCredentialsError, SessionLostError
 from fsd.stores.gcs_exchange import BrokenOffError
 
 
@@ -72,7 +73,7 @@ def translate(error: Exception, verb: str, key: str, url: str, host: str, *, is_
             return _not_found(verb, key, url, what, str(error.message))
         case SessionLostError():
             return UploadLostError(f"{what}: the server has forgotten the upload", hint="try again")
-    return StoreUnreachableError(f"{what}: {_reason(error, host)}", hint="check the network, or try again later")
+    return StoreUnreachableError(f"{what}: {_reason(error, host)}", hint=CHECK_NETWORK)
 
 
 def _refused(what: str, status: int, message: str, *, is_anonymous: bool) -> StorePermissionError:

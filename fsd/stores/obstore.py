@@ -17,26 +17,23 @@ from typing import Any, TypeVar
 
 import trio
 
-from fsd.errors import StoreUnreachableError
-from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.stores.base import (
     Fetched,
-    ObjectExistsError,
     ObjectInfo,
     ObjectNotFoundError,
     Upload,
     Version,
     VersionMismatchError,
     check_key,
-    check_range,
     is_key,
 )
+from fsd.stores.bucket import BucketStore, Listed, unanswered
 from fsd.stores.listing import Listing
-from fsd.stores.obstore_bucket import NO_BUCKET, Bucket, IsWanted, Listed, at_version, is_version
+from fsd.stores.obstore_bucket import NO_BUCKET, Bucket, IsWanted, at_version, is_version
 from fsd.stores.obstore_clients import Clients
 from fsd.stores.obstore_clouds import Cloud
-from fsd.stores.obstore_errors import CHECK_NETWORK, FAILURES, translate
+from fsd.stores.obstore_errors import FAILURES, translate
 from fsd.stores.obstore_process import claim_process
 from fsd.stores.obstore_upload import ObstoreUpload, UploadShares
 
@@ -47,72 +44,19 @@ _LAST = "zz"
 """Behind a string, it comes after nearly everything that starts with this string."""
 
 
-class ObstoreStore:
+class ObstoreStore(BucketStore[Bucket, Any]):
     """See `fsd.stores.base`. Looks for credentials when it is first asked for something."""
+
+    if_absent = "create"
+    always = "overwrite"
 
     def __init__(
         self, cloud: Cloud, bucket: str, prefix: str, limits: Limits, make_clients: Callable[[str, Limits], Clients]
     ) -> None:
-        self.limits = limits
+        super().__init__(cloud.scheme, bucket, prefix, limits)
         self._cloud = cloud
-        self._bucket_name = bucket
-        self._prefix = f"{prefix}/" if prefix else ""
-        self._url = f"{cloud.scheme}://{bucket}/{prefix}" if prefix else f"{cloud.scheme}://{bucket}"
         self._make_clients = make_clients
-        self._bucket: Bucket | None = None
-        self._opening = trio.Lock()
-        self._limiter = trio.CapacityLimiter(limits.store_connections)
         self._shares = UploadShares(limits.upload_bytes)
-
-    @property
-    def url(self) -> str:
-        """An s3:// or az:// URL."""
-        return self._url
-
-    async def get(self, key: str) -> Fetched:
-        """The whole object."""
-        check_key(key)
-        return await self._read(key, 0, None)
-
-    async def get_range(self, key: str, start: int, length: int) -> Fetched:
-        """A part of it."""
-        check_key(key)
-        check_range(start, length)
-        return await self._read(key, start, length)
-
-    async def get_tail(self, key: str, length: int) -> Fetched:
-        """Its end. Two requests on Azure, which cannot count from there."""
-        check_key(key)
-        check_range(0, length)
-        return await self._read(key, -length, length)
-
-    async def put_if_absent(self, key: str, data: Buffer) -> Version:
-        """Create the object."""
-        check_key(key)
-        version = await self._write(key, data, "create")
-        if version is None:
-            raise ObjectExistsError(key, self._url)
-        return version
-
-    async def overwrite(self, key: str, data: Buffer) -> Version:
-        """Create the object or replace it."""
-        check_key(key)
-        version = await self._write(key, data, "overwrite")
-        if version is None:
-            raise VersionMismatchError(key, self._url)
-        return version
-
-    async def compare_and_swap(self, key: str, data: Buffer, expected: Version | None) -> Version:
-        """Replace the object if it still has the ETag expected."""
-        check_key(key)
-        if expected is not None and not is_version(expected):
-            # No object ever had this version. The contract makes every call a checkpoint.
-            await trio.lowlevel.checkpoint()
-            raise VersionMismatchError(key, self._url)
-        version = await self._write(key, data, "create" if expected is None else at_version(expected))
-        if version is None:
-            raise VersionMismatchError(key, self._url)
-        return version
 
     @asynccontextmanager
     async def upload(self, key: str, *, bookmark: object = None) -> AsyncIterator[Upload]:  # noqa: ARG002
@@ -156,11 +100,6 @@ class ObstoreStore:
 
         return Listing(next_batch)
 
-    async def stat(self, key: str) -> ObjectInfo:
-        """What a listing would say of it."""
-        check_key(key)
-        return self._info(await self.call("read", key, lambda bucket: bucket.stat(self.name(key))))
-
     async def delete(self, key: str, expected: Version | None = None) -> None:
         """Remove it. One request; two at a version, three if it is another."""
         check_key(key)
@@ -177,19 +116,6 @@ class ObstoreStore:
             return
         raise VersionMismatchError(key, self._url)
 
-    async def aclose(self) -> None:
-        """Close idle connections. Asked again, the store opens new ones."""
-        bucket, self._bucket = self._bucket, None
-        if bucket is not None:
-            bucket.close()
-        await trio.lowlevel.checkpoint()
-
-    # --- for the upload
-
-    def name(self, key: str) -> str:
-        """The name of a key's object."""
-        return self._prefix + key
-
     async def call(self, verb: str, key: str, action: Callable[[Bucket], _T], *, timeout_s: float | None = None) -> _T:
         """`action` in a thread, once."""
         claim_process(self._url)
@@ -200,22 +126,12 @@ class ObstoreStore:
                 bucket = await self._opened()
                 return await trio.to_thread.run_sync(action, bucket, abandon_on_cancel=True, limiter=self._limiter)
         except trio.TooSlowError:
-            raise StoreUnreachableError(
-                f"cannot {verb} {key}: {self._url} did not answer within {timeout_s:g} s", hint=CHECK_NETWORK
-            ) from None
+            raise unanswered(verb, key, self._url, timeout_s) from None
         except FAILURES as error:
             is_anonymous = bucket is not None and bucket.clients.is_anonymous
             raise translate(error, verb, key, self._url, self._cloud, is_anonymous=is_anonymous) from None
 
     # --- inside
-
-    async def _opened(self) -> Bucket:
-        async with self._opening:
-            if self._bucket is None:
-                self._bucket = await trio.to_thread.run_sync(
-                    self._make_bucket, abandon_on_cancel=True, limiter=self._limiter
-                )
-            return self._bucket
 
     def _make_bucket(self) -> Bucket:
         return Bucket(self._make_clients(self._bucket_name, self.limits), timeout_s=self.limits.store_timeout_s)
@@ -231,16 +147,11 @@ class ObstoreStore:
         finally:
             given_up.set()
 
-    async def _write(self, key: str, data: Buffer, mode: Any) -> Version | None:
-        # A copy of what may change: this thread may go on after the caller was cancelled.
-        content = bytes(data)
-        return await self.call("write", key, lambda bucket: bucket.write(self.name(key), content, mode))
+    def _if_at(self, version: Version) -> Any:
+        return at_version(version) if is_version(version) else None
 
     async def _delete(self, key: str) -> None:
         await self.call("delete", key, lambda bucket: _delete(bucket, self.name(key)))
-
-    def _info(self, listed: Listed) -> ObjectInfo:
-        return ObjectInfo(listed.name.removeprefix(self._prefix), listed.size, listed.version, listed.modified_us)
 
 
 def _delete(bucket: Bucket, name: str) -> None:

@@ -16,7 +16,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import obstore
 import urllib3
@@ -24,6 +24,7 @@ from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedErr
 
 from fsd.limits import KIB, MIB
 from fsd.stores.base import Fetched, Version
+from fsd.stores.bucket import Listed, UnusableAnswerError
 from fsd.stores.obstore_clients import Clients
 
 LISTED_AT_ONCE = 1000
@@ -57,10 +58,6 @@ _SIGNATURE = re.compile(r"X-Amz-Signature=|[?&]sig=")
 _NO_SIGNATURES = _NoSignatures()
 
 
-class UnusableAnswerError(Exception):
-    """An answer that is not what HTTP or the API promises."""
-
-
 class GivenUpError(Exception):
     """Nobody waits for this body any more."""
 
@@ -75,15 +72,6 @@ class RefusedError(Exception):
     def __init__(self, status: int, body: str) -> None:
         super().__init__(f"Server returned non-2xx status code: {status}: {body}")
         self.status = status
-
-
-class Listed(NamedTuple):
-    """What is said of an object."""
-
-    name: str
-    size: int
-    version: Version
-    modified_us: int
 
 
 IsWanted = Callable[[], bool]

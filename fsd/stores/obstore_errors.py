@@ -15,7 +15,8 @@ from urllib3.exceptions import HTTPError
 
 from fsd.errors import FsdError, StorePermissionError, StoreUnreachableError
 from fsd.stores.base import ObjectNotFoundError
-from fsd.stores.obstore_bucket import NO_BUCKET, CannotSignError, GivenUpError, RefusedError, UnusableAnswerError
+from fsd.stores.bucket import CHECK_NETWORK, UnusableAnswerError
+from fsd.stores.obstore_bucket import NO_BUCKET, CannotSignError, GivenUpError, RefusedError
 from fsd.stores.obstore_clouds import Cloud, CredentialsError, NoAccountError
 
 FAILURES = (
@@ -32,8 +33,6 @@ FAILURES = (
     ValueError,
 )
 """What the blocking half raises."""
-
-CHECK_NETWORK = "check the network, or try again later"
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]+)</Code>")

@@ -24,16 +24,17 @@ import trio
 from obstore.exceptions import GenericError, NotSupportedError
 from obstore.store import HTTPStore
 
-from fsd.errors import NotFoundError, StoreUnreachableError, UsageError
+from fsd.errors import NotFoundError, UsageError
 from fsd.format.keys import REFS, REFS_INDEX
 from fsd.format.refs_index import IndexedRef, parse_refs_index
 from fsd.ids import Buffer, content_id
 from fsd.limits import Limits
 from fsd.stores.base import Fetched, ObjectInfo, ObjectNotFoundError, Upload, Version, check_key, check_range
+from fsd.stores.bucket import UnusableAnswerError, unanswered
 from fsd.stores.listing import Listing
-from fsd.stores.obstore_bucket import PAST_THE_END, IsWanted, UnusableAnswerError, fetch, listed_of
+from fsd.stores.obstore_bucket import PAST_THE_END, IsWanted, fetch, listed_of
 from fsd.stores.obstore_clouds import WEB
-from fsd.stores.obstore_errors import CHECK_NETWORK, FAILURES, translate
+from fsd.stores.obstore_errors import FAILURES, translate
 from fsd.stores.obstore_options import NO_RETRIES, client_options
 from fsd.stores.obstore_process import claim_process
 
@@ -192,10 +193,7 @@ class HttpStore:
             with trio.fail_after(self.limits.store_timeout_s):
                 return await trio.to_thread.run_sync(action, abandon_on_cancel=True, limiter=self._limiter)
         except trio.TooSlowError:
-            raise StoreUnreachableError(
-                f"cannot {verb} {key}: {self._url} did not answer within {self.limits.store_timeout_s:g} s",
-                hint=CHECK_NETWORK,
-            ) from None
+            raise unanswered(verb, key, self._url, self.limits.store_timeout_s) from None
         except FAILURES as error:
             raise translate(error, verb, key, self._url, WEB, is_anonymous=False) from None
 

@@ -21,6 +21,7 @@ from fsd.stores.base import (
     VersionMismatchError,
     is_key,
 )
+from fsd.stores.retry import RetryingStore
 from tests.contract.places import MakePlace, content, listed
 
 ALPHABET = "ABab09._@-"
@@ -358,6 +359,9 @@ async def test_a_store_is_a_dictionary(
             used.add(key)
             match action:
                 case "put" | "upload" if key in model:
+                    if isinstance(store, RetryingStore) and data == model[key]:
+                        # It may take these for its own, whose answer got lost (fsd.stores.retry).
+                        data += b"!"
                     with pytest.raises(ObjectExistsError):
                         await _write(store, action, key, data)
                 case "delete":

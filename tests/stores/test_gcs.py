@@ -14,8 +14,9 @@ from google.auth import exceptions as auth
 from fsd.errors import FsdError, StorePermissionError, StoreUnreachableError, UsageError
 from fsd.limits import DEFAULT_LIMITS
 from fsd.stores.base import ObjectNotFoundError
+from fsd.stores.bucket import UnusableAnswerError
 from fsd.stores.gcs import open_url, parse_url
-from fsd.stores.gcs_bucket import NoCredentialsError, SessionLostError, UnusableAnswerError
+from fsd.stores.gcs_bucket import NoCredentialsError, SessionLostError
 from fsd.stores.gcs_errors import UploadLostError, translate
 from fsd.stores.gcs_exchange import BrokenOffError
 
