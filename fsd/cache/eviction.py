@@ -3,7 +3,8 @@
 Owns the account (what mirrors, objects and the index take on disk, what is reserved) and the order of eviction. Does
 not know what chunks are for.
 
-Concurrency: `reserve` is called by any task; one task, `run`, evicts. A reservation waits until a round of eviction
+Concurrency: `reserve` is called by any task; one task, `run`, evicts, and
+`free` is called by any: one of them at a time takes something away. A reservation waits until a round of eviction
 has made room. Whoever holds a write mark must have reserved before: `run` waits for write marks, so the other order
 would be a deadlock.
 
@@ -234,6 +235,8 @@ class Evictor:
         await mirror.begin_punch()
         try:
             async with self._presence.dropping():
+                # What was pinned since it was chosen stays.
+                rows = [row for row in rows if not self._pins.holds(mirror.pack, row.offset // self._extent_bytes)]
                 self._presence.take(mirror.number, rows)
                 holes = [(row.offset, row.offset + row.length) for row in rows]
                 size = self._extent_bytes

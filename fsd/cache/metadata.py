@@ -23,6 +23,7 @@ from typing import Protocol
 import trio
 
 from fsd.cache.reports import Reports
+from fsd.durable import sync
 from fsd.format.keys import ObjectKind
 from fsd.ids import ID_BYTES, content_id
 from fsd.repo.objects import ObjectLoader
@@ -74,7 +75,6 @@ class ObjectFiles:
         self._writing: set[str] = set()
         self.used_bytes = 0
         self.evicted_objects = 0
-        self.served_objects = 0
 
     def load(self) -> None:
         """Learn what is on disk, and keep no more of it than may be, in a thread before anything else."""
@@ -106,8 +106,6 @@ class ObjectFiles:
         data = await trio.to_thread.run_sync(_read, self._path(name), limiter=self._limiter)
         if data is None:
             await self.remove(kind, object_id)
-        else:
-            self.served_objects += 1
         return data
 
     async def write(self, kind: ObjectKind, object_id: bytes, data: bytes) -> None:
@@ -239,8 +237,4 @@ def _unlink(path: str) -> None:
 
 def _sync(paths: Iterable[str]) -> None:
     for path in {*paths, *map(os.path.dirname, paths)}:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)

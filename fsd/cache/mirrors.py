@@ -105,7 +105,8 @@ class Mirror:
         self._lot.unpark_all()
 
     async def begin_punch(self) -> None:
-        """Keep writers out and wait for those inside. There is one task that punches; it ends with `end_punch`."""
+        """Keep writers out and wait for those inside. One task at a time punches a mirror (the evictor's lock);
+        it ends with `end_punch`."""
         self.is_punching = True
         while self.writers:
             await self._lot.park()

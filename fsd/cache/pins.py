@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import trio
+
+from fsd.durable import replace_file, sync
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class Pins:
         """Make it durable as it is now. Raises OSError."""
         data = pin.encode(self.extent_bytes)
         path = self._directory / (pin.key + _SUFFIX)
-        await trio.to_thread.run_sync(_write_durably, path, data, limiter=self._limiter)
+        await trio.to_thread.run_sync(replace_file, path, data, limiter=self._limiter)
 
     async def remove(self, pin: Pin) -> None:
         """Let go of what only this pin holds. Raises OSError."""
@@ -204,24 +205,6 @@ def pinned_packs(directory: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def _write_durably(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    _sync_directory(path.parent)
-
-
 def _remove_durably(path: Path) -> None:
     path.unlink(missing_ok=True)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)

@@ -149,7 +149,7 @@ class Allowance:
     """
 
     def __init__(self, most_bytes: int) -> None:
-        """`most_bytes`: what may be outstanding; so much is granted when the cache has just become full."""
+        """`most_bytes`: what may be outstanding; so much at most when the cache has just become full."""
         self._most = most_bytes
         self._left = float(most_bytes)
         self._found = 0

@@ -1,7 +1,7 @@
 """From chunks to bytes out of the mirrors: the path that every cached read takes.
 
 Owns nothing. `*_nowait` runs in the event loop's thread and never blocks: a read with RWF_NOWAIT takes only what is
-in the page cache. `read_mirrors` does the same in a thread.
+in the page cache. `read` and `read_chunk` do the same in a thread.
 
 Every chunk of an older epoch is checked against its id before its bytes are given to anybody, and its record renewed;
 one that fails is dropped, and so is fetched again.
@@ -282,7 +282,7 @@ class MirrorReader:
     async def verify(self, chunks: Sequence[PlacedChunk]) -> None:
         """Read and check what is present of `chunks`, whenever it was last checked. What is wrong is dropped."""
         parts: list[_Part] = []
-        for chunk, location in zip(chunks, self._presence.find_many([chunk.id for chunk in chunks]), strict=False):
+        for chunk, location in zip(chunks, self._presence.find_many([chunk.id for chunk in chunks]), strict=True):
             mirror = None if location is None else self._mirrors.get(location.mirror)
             if location is not None and mirror is not None:
                 parts.append(_Part(chunk.id, location, mirror, 0, location.length))

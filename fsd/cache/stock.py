@@ -111,11 +111,7 @@ class Stock:
         return Freed(freed, pinned)
 
     def _find(self, chunks: Sequence[PlacedChunk]) -> list[Location | None]:
-        found: list[Location | None] = []
-        for step in range(0, len(chunks), LOOK_UP_CHUNKS):
-            found += self._presence.find_many([chunk.id for chunk in chunks[step : step + LOOK_UP_CHUNKS]])
-        # An index that fails says nothing; what it says nothing of counts as absent.
-        return found if len(found) == len(chunks) else [None] * len(chunks)
+        return self._presence.find_many([chunk.id for chunk in chunks])
 
     # --- pins
 
@@ -139,7 +135,7 @@ class Stock:
         """Of `chunks`, what is there and not to be evicted on account of pins other than `besides`."""
         pins = [pin for pin in self.pins if pin is not besides]
         total = 0
-        for chunk, location in zip(chunks, self._find(chunks) if pins else (), strict=False):
+        for chunk, location in zip(chunks, self._find(chunks), strict=True) if pins else ():
             mirror = None if location is None else self._mirrors.get(location.mirror)
             if location is not None and mirror is not None:
                 extent = location.offset // self.pins.extent_bytes

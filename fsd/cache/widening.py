@@ -95,7 +95,7 @@ class Widening:
         misses = self._history.note(place.pack, place.offset, trio.current_time())
         window = window_bytes(misses, self._widen_max_bytes)
         self._allowance.note_miss(chunk.length, self._found_bytes(), is_full=not self._is_spare(window))
-        if window == 0 or not self._allowance.left_bytes:
+        if window == 0 or self._allowance.left_bytes <= 0:
             return
         # With a full cache the rest of a pack has to be worth it: else a small window, as far as is allowed.
         has_room = self._allowance.left_bytes >= self._widen_max_bytes

@@ -157,13 +157,17 @@ class MirrorWriter:
     def _settle(self, targets: list[_Target], written: set[bytes], held: list[Mirror]) -> None:
         """Turn claims into records where bytes were written, and give up the others."""
         used: dict[Mirror, tuple[int, int]] = {}
+        """Of each mirror, the stretch without gaps that was looked at last: there may be terabytes between two."""
         for chunk, mirror, offset in targets:
             if mirror is None:
                 continue
             if chunk.id in written:
                 self._presence.add(mirror.number, chunk.id, offset, chunk.length)
                 start, end = used.get(mirror, (offset, offset))
-                used[mirror] = min(start, offset), max(end, offset + chunk.length)
+                if end != offset:
+                    self._mirrors.use(mirror, start, end)
+                    start = offset
+                used[mirror] = start, offset + chunk.length
             else:
                 self._presence.release(mirror.number, offset)
         for mirror, (start, end) in used.items():

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fsd.daemon import mounts, overlays
+from fsd.durable import replace_file
 from fsd.errors import ConflictError, NotFoundError, near_misses
 
 
@@ -134,9 +135,7 @@ class Edits:
     def save(self, edit: Edit) -> None:
         """Keep what is known of it."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        aside = self._file(edit).with_suffix(".tmp")
-        aside.write_text(json.dumps(asdict(edit), indent=2) + "\n")
-        aside.replace(self._file(edit))
+        replace_file(self._file(edit), (json.dumps(asdict(edit), indent=2) + "\n").encode())
 
     def _mount(self, edit: Edit) -> None:
         work = edit.folder / "work"

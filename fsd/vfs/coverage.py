@@ -75,8 +75,10 @@ async def survey(
         holdings: list[Holding] = []
         for step in range(0, len(stretch.chunks), LOOK_UP_CHUNKS):
             some = stretch.chunks[step : step + LOOK_UP_CHUNKS]
-            holdings += stock.look(some)
-            coverage.pinned_bytes += stock.held_bytes(some, besides)
+            looked = stock.look(some)
+            holdings += looked
+            there = [chunk for chunk, holding in zip(some, looked, strict=True) if holding]
+            coverage.pinned_bytes += stock.held_bytes(there, besides)
             await trio.lowlevel.checkpoint()
         file_is_complete = _count(coverage, stretch, holdings, file_is_complete=file_is_complete)
         coverage.unkept_objects = target.objects.refused

@@ -23,6 +23,7 @@ from fsd.config import format_size
 from fsd.errors import FsdError
 from fsd.limits import MIB, Limits
 from fsd.repo.repository import Repositories
+from fsd.tasks import only_error
 from fsd.vfs.coverage import Coverage, survey
 from fsd.vfs.kept import KeptObjects
 from fsd.vfs.ordering import Recorder, Replay
@@ -127,7 +128,8 @@ class Holdings:
         prefetcher = Prefetcher(self._cache, self._limits, report=lambda progress: report(_fetched(progress, seen)))
         async with self._pinned(target, seen, is_wanted=pin) as pinned:
             prefetcher.pin = pinned
-            target = await self._open(path, pinned)
+            if pinned is not None:
+                target = await open_target(target.place, KeptObjects(self._objects, self._stock, pinned), self._limits)
             limit = int(PARTIAL_SHARE * room) + seen.pinned_bytes if is_partial else None
             # Of a part, it was a guess how much fits.
             with _telling_how_far(prefetcher.progress, seen), suppress(*[NoRoomError] if is_partial else []):
@@ -184,7 +186,10 @@ class Holdings:
                     with trio.CancelScope(shield=True):
                         await self._save(pin)
         except BaseExceptionGroup as group:
-            raise group.exceptions[0] if len(group.exceptions) == 1 else group from None
+            only = only_error(group)
+            if only is group:
+                raise
+            raise only from None
         finally:
             self._pinning.discard(pin.key)
 
@@ -281,9 +286,9 @@ class Holdings:
         seen = self._trees.table.seen(ino)
         return None if seen is None else (self._trees.table.pages[seen.page], seen.position)
 
-    async def _open(self, path: bytes, pin: Pin | None = None) -> Target:
+    async def _open(self, path: bytes) -> Target:
         place = await find_place(self._versions, path)
-        return await open_target(place, KeptObjects(self._objects, self._stock, pin), self._limits)
+        return await open_target(place, KeptObjects(self._objects, self._stock, None), self._limits)
 
 
 def _is_on(pin: Pin, target: Target) -> bool:

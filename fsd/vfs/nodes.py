@@ -105,7 +105,7 @@ class RepositoryNode(Node):
 
 
 class LinkNode(Node):
-    """A branch or a commit's prefix, as it stood when it was looked up: once moved it is another node."""
+    """A branch, a commit's prefix or a date, as it stood when it was looked up: once moved it is another node."""
 
     __slots__ = ("target",)
     mode = SYMLINK_MODE

@@ -115,9 +115,10 @@ class Prefetcher:
         waits = backoffs_s(self.limits)
         while missing:
             while not flight.fetch.is_done:
-                with trio.move_on_after(_REPORT_INTERVAL_S):
+                with trio.move_on_after(_REPORT_INTERVAL_S) as waiting:
                     await flight.fetch.wait()
-                await self._report_arriving()
+                if waiting.cancelled_caught:
+                    await self._report_arriving()
             missing, before = self._absent(missing), missing
             if len(missing) < len(before):
                 self._last_arrival_s = trio.current_time()

@@ -77,6 +77,7 @@ class RefCache:
         if repositories is None:
             self._refresh(self._repositories, self._ask_repositories)
             return
+        self.changes += not self._repositories.known or list(repositories) != list(self._repositories.value or ())
         _know(self._repositories, repositories)
         self._repositories.checked_s = trio.current_time()
 
@@ -223,7 +224,6 @@ class RefCache:
         return answer.flight
 
     async def _fly(self, answer: _Answer[T], ask: Callable[[], Awaitable[T]], flight: trio.Event) -> None:
-        asked_s = trio.current_time()
         try:
             value = await ask()
         except FsdError as error:
@@ -234,7 +234,7 @@ class RefCache:
         else:
             # As old as the question: the store may have answered just before the ref moved.
             self.changes += not answer.known or value != answer.value
-            answer.value, answer.known, answer.checked_s, answer.error = value, True, asked_s, None
+            answer.value, answer.known, answer.checked_s, answer.error = value, True, answer.asked_s, None
             self._report_success()
         finally:
             answer.flight = None

@@ -128,16 +128,17 @@ class Trees:
 
     def find_nowait(self, directory: Directory, name: bytes) -> Attributes | Pending | None:
         """As `find`; PENDING if it takes loading anything to tell."""
-        tree = self._open.get((directory.version.tree_of, directory.version.rule))
+        key = (directory.version.tree_of, directory.version.rule)
+        tree = self._open.get(key)
+        if tree is not None:
+            self._open.move_to_end(key)
         found = PENDING if tree is None else tree.find_nowait(directory.path, name)
         return self._looked_up(directory, name, found) if isinstance(found, Found) else found
 
     async def find(self, directory: Directory, name: bytes) -> Attributes | None:
         """The entry of that name, looked up once more; None if there certainly is none."""
         tree = await self.tree(directory.version)
-        found = tree.find_nowait(directory.path, name)
-        if found is PENDING:
-            found = await tree.find(directory.path, name)
+        found = await tree.find(directory.path, name)
         return None if found is None else self._looked_up(directory, name, found)
 
     def _looked_up(self, directory: Directory, name: bytes, found: Found) -> Attributes:
@@ -236,7 +237,7 @@ class Trees:
         version = place.tree
         assert isinstance(version, Version)
         async for page, positions, first in await self._pages_from(version, place.ordinal):
-            self._places[page.id] = version, first
+            self._remember_place(page.id, version, first)
             for start in range(0, len(positions), FOLLOWING_ENTRIES):
                 some = positions[start : start + FOLLOWING_ENTRIES]
                 yield first + some[-1] + 1, [page.entry(position) for position in some]
@@ -249,9 +250,12 @@ class Trees:
         if page in self._last_pages:
             return
         self._last_pages = page, self._last_pages[0]
-        self._places[page.id] = version, first
-        self._places.move_to_end(page.id)
-        if len(self._places) > MAX_PLACES:
+        self._remember_place(page.id, version, first)
+
+    def _remember_place(self, page: bytes, version: Version, first: int) -> None:
+        self._places[page] = version, first
+        self._places.move_to_end(page)
+        while len(self._places) > MAX_PLACES:
             self._places.popitem(last=False)
 
     # --- inodes

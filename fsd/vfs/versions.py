@@ -62,7 +62,7 @@ class _Base(NamedTuple):
 
     commit: bytes
     kind: RefKind | None
-    """Of the ref; None for an id or a prefix of one."""
+    """Of the ref; None for an id, a prefix of one, or a date."""
     is_link: bool
 
 
