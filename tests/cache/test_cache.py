@@ -188,6 +188,17 @@ async def test_the_folder_is_locked(tmp_path: Path) -> None:
 # --- false hints
 
 
+async def test_a_place_far_out_costs_no_more_than_its_own_extents(tmp_path: Path) -> None:
+    world = World()
+    chunks = await world.add_random_pack(4, 10_000)
+    far = [*chunks[:3], moved(chunks[3], 1 << 41)]
+    async with Cache.open(tmp_path, world.source, SMALL_LIMITS) as cache:
+        await cache.read(far, 0, size_of(far), widen=False)
+        mirror = cache._mirrors.of_pack(chunks[0].placement.pack)
+        assert mirror is not None
+        assert len(mirror.recency) <= 4
+
+
 @pytest.mark.parametrize("plain_offset", [0, 5_000, 20_000, 39_999, 1 << 41, 1 << 45, (1 << 63) - 1])
 async def test_a_false_place_in_the_mirror_destroys_nothing(tmp_path: Path, plain_offset: int) -> None:
     world = World()

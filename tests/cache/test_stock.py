@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import trio
+import trio.testing
+
 from fsd.cache.cache import Cache
 from fsd.cache.stock import Freed, Holding
 from fsd.format.keys import ObjectKind
@@ -121,6 +124,21 @@ async def test_what_is_pinned_is_not_let_go(tmp_path: Path) -> None:
         assert await cache.stock.evict(chunks) == Freed(0, size_of(chunks))
         await cache.stock.pins.remove(pins[1])
         assert (await cache.stock.evict(chunks)).freed_bytes >= size_of(chunks)
+
+
+async def test_what_is_pinned_while_it_waits_to_be_let_go_stays(tmp_path: Path) -> None:
+    world = World()
+    chunks = await world.add_random_pack(40, 10_000)
+    async with Cache.open(tmp_path, world.source, SMALL) as cache:
+        await read_all(cache, world, chunks, step=40)
+        async with cache._evictor._punching, trio.open_nursery() as nursery:
+            nursery.start_soon(cache.stock.evict, chunks)
+            await trio.testing.wait_all_tasks_blocked()
+            cache.stock.hold(cache.stock.pins.begin("aa", {}), chunks)
+            cache._evictor._punching.release()
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            await cache._evictor._punching.acquire()
+        assert held(cache, chunks) == 40
 
 
 async def test_verifying_finds_what_the_disk_changed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import stat
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ import trio.testing
 from fsd.errors import CorruptDataError, FsdError, NotFoundError, StoreUnreachableError, UsageError
 from fsd.format.keys import pack_key
 from fsd.limits import KIB, MIB
+from fsd.vfs import holdings
 from fsd.vfs.holdings import TooLargeError
 from tests.faulty import READS, Fail, FlipBit, Stall
 from tests.vfs.world import LARGE, LIMITS, TREE, Builder, World, new_store, opened
@@ -220,6 +222,21 @@ async def test_cancelling_leaves_nothing_under_way(tmp_path: Path) -> None:
             await world.vfs.holdings.prefetch(b"data/v1", nothing, pin=True)
         nursery.cancel_scope.cancel()
     # Closing the cache waits for nothing either.
+
+
+async def test_a_pin_that_cannot_be_written_down_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails twice: now and then, and at the end."""
+    monkeypatch.setattr(holdings, "SAVE_INTERVAL_S", 0.01)
+    async with opened(await shop(noise_files(10, 500)), tmp_path) as world, trio.open_nursery() as nursery:
+
+        async def pin() -> None:
+            with pytest.raises(FsdError, match="cannot write down what is pinned"):
+                await world.vfs.holdings.prefetch(b"data/v1", nothing, pin=True)
+
+        stalled = world.store.inject("get_range", "packs/*", Stall())
+        nursery.start_soon(pin)
+        await stalled.wait_met()
+        shutil.rmtree(tmp_path / "pins")
 
 
 class Told:

@@ -80,6 +80,16 @@ async def test_an_answer_that_is_a_little_old_is_given_while_a_new_one_is_asked_
         here.store.assert_all_exercised()
 
 
+async def test_repositories_that_were_listed_elsewhere_are_something_new() -> None:
+    async with world() as made:
+        made.cache.prime(["data"])
+        assert made.cache.changes == 1
+        made.cache.prime(["data"])
+        assert made.cache.changes == 1
+        made.cache.prime(["data", "more"])
+        assert made.cache.changes == 2
+
+
 async def test_what_moved_is_seen_when_the_answer_is_too_old() -> None:
     async with world() as here:
         await here.target("main")
