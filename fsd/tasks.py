@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import trio
@@ -47,13 +48,25 @@ async def gather(
     return [results[position] for position in range(len(listed))]
 
 
-def only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error of one of several tasks if it is meant for the user (the others failed with it), else the group."""
     errors, others = group.split((FsdError, OSError))
     if errors is None or others is not None:
         return group
     first = errors.exceptions[0]
-    return only_error(first) if isinstance(first, BaseExceptionGroup) else first
+    return _only_error(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Of several tasks that failed, the error that is meant for the user (FsdError, OSError), not in a group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        only = _only_error(group)
+        if only is group:
+            raise
+        raise only from group
 
 
 def take_short_turns() -> None:

@@ -24,7 +24,7 @@ from fsd.limits import MIB
 from fsd.publish.source import SourceFolder, shown
 from fsd.publish.walk import walk
 from fsd.repo.tree import TreeView
-from fsd.tasks import only_error
+from fsd.tasks import one_error
 from fsd.vfs.pieces import Pieces, Recipes
 
 TASKS = 8
@@ -120,7 +120,7 @@ class _Checkout:
             return await self._compare(path)
         name = content_id(self._version.tree.id + below)[:6].hex().encode()
         with staged(path, name) as (target, is_new):
-            try:
+            with one_error():
                 async with trio.open_nursery() as nursery:
                     send, receive = trio.open_memory_channel[list[Entry]](1)
                     async with receive:
@@ -129,11 +129,6 @@ class _Checkout:
                     async with send, aclosing(self._batches()) as batches:
                         async for batch in batches:
                             await send.send(batch)
-            except BaseExceptionGroup as group:
-                only = only_error(group)
-                if isinstance(only, FsdError | OSError):
-                    raise only from group
-                raise
             if before_naming is not None:
                 await trio.to_thread.run_sync(before_naming, target.path)
         return self._done

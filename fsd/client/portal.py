@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Generic, TypeVar
 
 import trio
@@ -54,10 +54,15 @@ class Portal(Generic[Service]):
         service, token = self._outcome.service, self._token
         if service is None or token is None:
             raise ValueError("the store is closed")
+        scope = trio.CancelScope()
         try:
-            return trio.from_thread.run(_call, function, service, trio_token=token)
+            return trio.from_thread.run(_call, function, service, scope, trio_token=token)
         except trio.RunFinishedError:
             raise ValueError("the store is closed") from None
+        except KeyboardInterrupt:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(scope.cancel)
+            raise
 
     def close(self) -> None:
         """Close the service and end the thread. Idempotent; nothing happens in a forked process."""
@@ -82,5 +87,7 @@ class Portal(Generic[Service]):
             self._ready.set()
 
 
-async def _call(function: Callable[[Service], Awaitable[Result]], service: Service) -> Result:
-    return await function(service)
+async def _call(function: Callable[[Service], Awaitable[Result]], service: Service, scope: trio.CancelScope) -> Result:
+    with scope:
+        return await function(service)
+    raise KeyboardInterrupt  # nobody waits for it

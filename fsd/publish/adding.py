@@ -16,15 +16,15 @@ from pathlib import Path
 
 import trio
 
-from fsd.errors import ConflictError, FsdError, NotFoundError, UsageError
+from fsd.errors import ConflictError, NotFoundError, UsageError
 from fsd.format.model import Entry, Kind
 from fsd.publish.amend import check_path, new_parents, parent_of
 from fsd.publish.chunks import known_chunks, learn
 from fsd.publish.content import Changes, Content, store_content
 from fsd.publish.delta import Batch, Delta
 from fsd.publish.guard import forbidden_directories
-from fsd.publish.known import KnownChunks
 from fsd.publish.landing import Landed, Request, land_edit
+from fsd.publish.notes import notes_kept_in
 from fsd.publish.progress import NoProgress, Progress
 from fsd.publish.scan import ScanKey, ScanWriter
 from fsd.publish.source import Found, SourceFolder, UnreadableError, shown, sizes_of
@@ -33,7 +33,6 @@ from fsd.repo.builder import Change, Removal, RemovalBelow
 from fsd.repo.lookup import text_of_name
 from fsd.repo.repository import Repositories
 from fsd.repo.tree import Tree
-from fsd.tasks import only_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +59,8 @@ async def add_path(
     raises for what cannot be read, and ConflictError for a file where the tree has a folder, or the other way about.
     """
     repositories.check_writable()
-    try:
-        with _opened(os.fsencode(source)) as added:
-            return await _Adding(repositories, request, path, added, state, progress or NoProgress()).run()
-    except BaseExceptionGroup as group:
-        only = only_error(group)
-        if isinstance(only, FsdError | OSError):
-            raise only from group
-        raise
+    with notes_kept_in(state), _opened(os.fsencode(source)) as added:
+        return await _Adding(repositories, request, path, added, state, progress or NoProgress()).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +133,9 @@ class _Adding:
                     known,
                     self._progress.phase,
                     self._progress,
-                    partial(self._learn, known, parent, tree),
+                    partial(learn, self._repositories, known, parent, tree, self._size),
                     partial(self._placed, tree, head),
+                    in_place=not self._path,
                 )
                 self._progress.phase("commit")
                 landed = await land_edit(self._repositories, self._request, content.built, parent)
@@ -222,10 +216,6 @@ class _Adding:
         finally:
             # The folder is a part of what is committed: nothing that was seen in it says what the whole is.
             scan.discard()
-
-    async def _learn(self, known: KnownChunks, parent: bytes, tree: Tree) -> None:
-        size = await trio.to_thread.run_sync(self._size)
-        await learn(self._repositories, known, parent, tree, size)
 
     def _size(self) -> int:
         if self._source.file is not None:

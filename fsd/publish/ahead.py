@@ -23,15 +23,6 @@ from fsd.repo.builder import Removal
 from fsd.repo.tree import PageRef, Tree
 
 
-async def pages_of(tree: Tree) -> list[PageRef]:
-    """The places of all pages of a tree."""
-    refs: list[PageRef] = []
-    walk = tree.walk_index()
-    while batch := await walk.next_pages():
-        refs += batch
-    return refs
-
-
 class PagesAhead:
     """See the module's docstring. For the tasks of one trio loop."""
 

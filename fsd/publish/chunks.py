@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,14 @@ async def known_chunks(repositories: Repositories, state: Path) -> AsyncIterator
             await trio.to_thread.run_sync(partial(known.close, complete=is_complete))
 
 
-async def learn(repositories: Repositories, known: KnownChunks, commit: bytes, tree: Tree, size_bytes: int) -> None:
-    """Learn what chunks a commit's tree has, unless that costs more than it can save for `size_bytes` to be added."""
-    if size_bytes > _LEARNED_BYTES * tree.totals.entries and not known.covers(commit):
+async def learn(
+    repositories: Repositories, known: KnownChunks, commit: bytes, tree: Tree, size: Callable[[], int]
+) -> None:
+    """Learn what chunks a commit's tree has, unless that costs more than it can save.
+
+    `size` says how many bytes are to be added. It blocks, and is not asked where nothing is to be learnt.
+    """
+    if known.covers(commit):
+        return
+    if await trio.to_thread.run_sync(size) > _LEARNED_BYTES * tree.totals.entries:
         await cover(repositories, known, commit)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import trio
 
-from fsd.publish.ahead import PagesAhead, pages_of
+from fsd.publish.ahead import PagesAhead
 from fsd.publish.delta import Batch
 from fsd.publish.known import KnownChunks
 from fsd.publish.packer import Packer
@@ -60,20 +60,26 @@ async def store_content(
     progress: Progress,
     before_reading: Callable[[], Awaitable[None]],
     arrange: Callable[[Changes], Changes] | None = None,
+    *,
+    in_place: bool = True,
 ) -> Content:
-    """Apply a folder's changes to `base`. Closes `batches`. `arrange` puts them elsewhere in the tree."""
+    """Apply a folder's changes to `base`. Closes `batches`.
+
+    `arrange` makes other changes of them, which are at other paths of the tree if they are not `in_place`.
+    """
     store, limits = repositories.store, repositories.limits
     order = Order()
     writer = DeferredWriter(store, order)
     try:
-        refs = [] if base is None else await pages_of(base)
+        # What is arranged elsewhere is not where the base has it.
+        refs = [] if base is None or not in_place else await base.pages()
         async with trio.open_nursery() as writing:
             writing.start_soon(writer.run, limits.publish_requests)
             async with trio.open_nursery() as uploading:
                 packer = Packer(store, limits, known, order, writer, progress, uploading)
                 placer = Placer(store, known, packer, writer, limits)
                 ahead = None
-                if base is not None and arrange is None:  # what is arranged elsewhere is not where the base has it
+                if base is not None and in_place:
                     ahead = PagesAhead(base, refs, limits.publish_requests, writing)
                 pipeline = Pipeline(
                     source, repositories.marker.chunker, known.might_hold, limits, progress, before_reading, ahead

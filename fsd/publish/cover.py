@@ -9,15 +9,15 @@ It costs 5 µs and some 60 bytes of transfer for each chunk, and memory for a fe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from contextlib import aclosing
 
 from fsd.errors import CorruptDataError
 from fsd.format.model import Kind, PlacedChunk
 from fsd.format.page import Page
-from fsd.publish.ahead import pages_of
 from fsd.publish.known import KnownChunks
 from fsd.repo.repository import Repositories
 from fsd.repo.tree import PageRef
+from fsd.repo.usage import chunks_of
 from fsd.tasks import gather
 
 
@@ -28,8 +28,8 @@ async def cover(repositories: Repositories, known: KnownChunks, commit: bytes, c
     """
     try:
         tree = await repositories.tree(commit)
-        skipped = {ref.child.id for ref in await pages_of(await repositories.tree(covered))} if covered else set()
-        pages = [ref for ref in await pages_of(tree) if ref.child.id not in skipped]
+        skipped = {ref.child.id for ref in await (await repositories.tree(covered)).pages()} if covered else set()
+        pages = [ref for ref in await tree.pages() if ref.child.id not in skipped]
     except CorruptDataError:
         return
     packs: dict[bytes, None] = {}
@@ -55,28 +55,14 @@ async def _learn_page(repositories: Repositories, known: KnownChunks, page: Page
             continue
         single = page.single_chunk(position)
         if single is not None:
-            _learn(known, (single,), packs)
+            _learn(known, single, packs)
             continue
-        entry = page.entry(position)
-        if entry.level == 0:
-            _learn(known, entry.chunks(), packs)
-        for piece in entry.pieces if entry.level else ():
-            await _learn_recipe(repositories, known, piece.id, packs)
+        async with aclosing(chunks_of(page.entry(position), repositories.objects)) as chunks:
+            async for chunk in chunks:
+                _learn(known, chunk, packs)
 
 
-async def _learn_recipe(
-    repositories: Repositories, known: KnownChunks, recipe_id: bytes, packs: dict[bytes, None]
-) -> None:
-    recipe = await repositories.objects.recipe(recipe_id)
-    if recipe.level == 0:
-        _learn(known, recipe.chunks(0, len(recipe)), packs)
-        return
-    for position in range(len(recipe)):
-        await _learn_recipe(repositories, known, recipe.id(position), packs)
-
-
-def _learn(known: KnownChunks, chunks: Iterable[PlacedChunk], packs: dict[bytes, None]) -> None:
-    for chunk, length, placement in chunks:
-        if known.find(chunk, length) is None:
-            known.add(chunk, length, placement)
-            packs[placement.pack] = None
+def _learn(known: KnownChunks, chunk: PlacedChunk, packs: dict[bytes, None]) -> None:
+    if known.find(chunk.id, chunk.length) is None:
+        known.add(*chunk)
+        packs[chunk.placement.pack] = None

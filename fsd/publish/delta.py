@@ -67,6 +67,17 @@ class Batch:
         return self.bytes >= ALONE_BYTES and len(self.changes) == 1
 
 
+def batched(batch: Batch, change: Found | Removal) -> tuple[list[Batch], Batch]:
+    """The batches that are full with a change more, and the one to go on with."""
+    size = change.size if isinstance(change, Found) and change.is_file else 0
+    if size >= ALONE_BYTES:
+        return [batch, Batch([change], size)], Batch()
+    batch.changes.append(change)
+    batch.bytes += size
+    is_full = batch.bytes >= BATCH_BYTES or len(batch.changes) >= BATCH_CHANGES
+    return ([batch], Batch()) if is_full else ([], batch)
+
+
 class Delta:
     """The changes of one scan. Blocks; for one thread at a time."""
 
@@ -85,17 +96,10 @@ class Delta:
                 batch.unread_entries += len(run.names) - len(to_read)
                 batch.unread_bytes += sizes_of(run.statuses) - sum(to_read)
             for change in changes:
-                size = change.size if isinstance(change, Found) and change.is_file else 0
-                if size >= ALONE_BYTES:
-                    yield batch
-                    yield Batch([change], size)
-                    batch = Batch()
-                    continue
-                batch.changes.append(change)
-                batch.bytes += size
-                if batch.bytes >= BATCH_BYTES or len(batch.changes) >= BATCH_CHANGES:
-                    yield batch
-                    batch, runs = Batch(), 0
+                full, batch = batched(batch, change)
+                yield from full
+                if len(full) == 1:
+                    runs = 0
             if runs >= BATCH_RUNS or batch.unread_entries >= BATCH_ENTRIES:
                 yield batch
                 batch, runs = Batch(), 0

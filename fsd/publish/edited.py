@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import trio
-
-from fsd.errors import ConflictError, FsdError
+from fsd.errors import ConflictError
 from fsd.format.model import Entry, Kind
 from fsd.publish.chunks import known_chunks, learn
 from fsd.publish.content import Changes, Content, store_content
 from fsd.publish.landing import Landed, Request, check_request, follow_up, land, land_snapshot, write_commit
+from fsd.publish.notes import notes_kept_in
 from fsd.publish.progress import Progress
 from fsd.publish.source import SourceFolder
 from fsd.publish.upper import Upper
@@ -26,7 +25,6 @@ from fsd.repo.differences import is_same
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
 from fsd.repo.tree import Tree
-from fsd.tasks import only_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,34 +64,24 @@ async def commit_edit(
             hint="nothing was lost: --merge keeps both changes, -b commits to another branch",
         )
     tree = await repositories.tree(edit.base)
-    try:
-        with SourceFolder(edit.upper) as source:
-            upper = Upper(source, marks_are_files=edit.marks_are_files)
-            async with known_chunks(repositories, state) as known:
-
-                async def before_reading() -> None:
-                    await learn(repositories, known, edit.base, tree, await trio.to_thread.run_sync(upper.size))
-
-                content = await store_content(
-                    repositories,
-                    source,
-                    upper.batches(),
-                    tree,
-                    known,
-                    progress.phase,
-                    progress,
-                    before_reading,
-                    partial(_changes, tree, upper),
-                )
-                progress.phase("commit")
-                landed = await _land(repositories, request, edit, content, tip)
-                if known.covers(edit.base):
-                    known.note_covered(landed.snapshot or landed.commit)
-    except BaseExceptionGroup as group:
-        only = only_error(group)
-        if isinstance(only, FsdError | OSError):
-            raise only from group
-        raise
+    with notes_kept_in(state), SourceFolder(edit.upper) as source:
+        upper = Upper(source, marks_are_files=edit.marks_are_files)
+        async with known_chunks(repositories, state) as known:
+            content = await store_content(
+                repositories,
+                source,
+                upper.batches(),
+                tree,
+                known,
+                progress.phase,
+                progress,
+                partial(learn, repositories, known, edit.base, tree, upper.size),
+                partial(_changes, tree, upper),
+            )
+            progress.phase("commit")
+            landed = await _land(repositories, request, edit, content, tip)
+            if known.covers(edit.base):
+                known.note_covered(landed.snapshot or landed.commit)
     return Committed(landed, content, landed.snapshot or landed.commit)
 
 

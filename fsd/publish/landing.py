@@ -213,8 +213,11 @@ async def _origin(repositories: Repositories, request: Request, snapshot: bytes,
     Else it is where their histories part. Raises UsageError if they have nothing in common.
     """
     stored = await repositories.refs.read(request.repository, request.branch)
-    for move in reversed(stored.ref.moves if stored is not None else ()):
-        if base == move.commit or base in (await repositories.commit(move.commit)).parents:
+    moves = stored.ref.moves if stored is not None else ()
+    if any(move.commit == base for move in moves):
+        return base
+    for move in reversed(moves):
+        if base in (await repositories.commit(move.commit)).parents:
             return base
     origin = await common_ancestor(repositories, snapshot, tip)
     if origin is None:

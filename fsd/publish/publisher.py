@@ -29,7 +29,7 @@ from typing import Any
 
 import trio
 
-from fsd.errors import CorruptDataError, FsdError
+from fsd.errors import CorruptDataError
 from fsd.format.index import Totals
 from fsd.publish.content import Content, store_content
 from fsd.publish.cover import cover
@@ -48,6 +48,7 @@ from fsd.publish.landing import (
     write_commit,
 )
 from fsd.publish.models import METADATA_KEY, ModelFiles
+from fsd.publish.notes import notes_kept_in
 from fsd.publish.progress import NoProgress, Progress
 from fsd.publish.scan import ScanIndex, ScanKey, ScanWriter, open_scan_index
 from fsd.publish.source import SourceFolder
@@ -56,7 +57,6 @@ from fsd.publish.walk import Forbidden, walk
 from fsd.repo.repository import Repositories
 from fsd.repo.subsets import CreatedSubset
 from fsd.repo.tree import Tree
-from fsd.tasks import only_error
 
 _WHEN_IT_MOVED = (
     "nothing was lost: --merge keeps both changes, where they touch different paths; "
@@ -126,26 +126,8 @@ async def publish(
     raises; the branch is as it was then. What was uploaded is not uploaded again by the next try.
     """
     repositories.check_writable()
-    try:
-        with SourceFolder(directory) as source:
-            return await _Publisher(repositories, source, request, state, progress or NoProgress()).run()
-    except OSError as error:
-        raise _no_notes(state, error) from error
-    except BaseExceptionGroup as group:
-        only = only_error(group)
-        if isinstance(only, OSError):
-            raise _no_notes(state, only) from group
-        if isinstance(only, FsdError):
-            raise only from group
-        raise
-
-
-def _no_notes(state: Path, error: OSError) -> FsdError:
-    """What the folder and the store cannot do has errors of its own: this is about the notes."""
-    return FsdError(
-        f"cannot keep notes in {state}: {error.strerror or error}; nothing was published",
-        hint="they need a folder that you may write to, with a hundred bytes of room for each file",
-    )
+    with notes_kept_in(state), SourceFolder(directory) as source:
+        return await _Publisher(repositories, source, request, state, progress or NoProgress()).run()
 
 
 class _Publisher:

@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from fsd.errors import CorruptDataError
-from fsd.publish.delta import ALONE_BYTES, BATCH_BYTES, BATCH_CHANGES, Batch
+from fsd.publish.delta import Batch, batched
 from fsd.publish.source import Found, SourceFolder, UnsupportedFileError
 from fsd.repo.builder import Removal
 
@@ -50,17 +50,8 @@ class Upper:
         """All changes. A removal may be of what is not there, and says nothing of what is below a directory."""
         batch = Batch()
         for change in self._changes():
-            size = change.size if isinstance(change, Found) and change.is_file else 0
-            if size >= ALONE_BYTES:
-                yield batch
-                yield Batch([change], size)
-                batch = Batch()
-                continue
-            batch.changes.append(change)
-            batch.bytes += size
-            if batch.bytes >= BATCH_BYTES or len(batch.changes) >= BATCH_CHANGES:
-                yield batch
-                batch = Batch()
+            full, batch = batched(batch, change)
+            yield from full
         yield batch
 
     def _changes(self) -> Iterator[Found | Removal]:

@@ -91,7 +91,7 @@ async def build_tree(
     raise. Whatever was written by then is garbage that nothing names.
     """
     try:
-        build = _Build(writer, base, await _pages_of(base), pages_at_once, cuts)
+        build = _Build(writer, base, [] if base is None else await base.pages(), pages_at_once, cuts)
         async for batch in changes:
             await build.apply(batch)
     finally:
@@ -101,20 +101,11 @@ async def build_tree(
     return await build.finish()
 
 
-async def _pages_of(base: Tree | None) -> list[PageRef]:
-    refs: list[PageRef] = []
-    if base is not None:
-        walk = base.walk_index()
-        while batch := await walk.next_pages():
-            refs += batch
-    return refs
-
-
 class _Build:
     """One build. The base's next entry is at `_position` of `_page`, which is None before the first of page `_at`."""
 
     def __init__(
-        self, writer: ObjectWriter, base: Tree | None, refs: list[PageRef], pages_at_once: int, cuts: Cuts
+        self, writer: ObjectWriter, base: Tree | None, refs: Sequence[PageRef], pages_at_once: int, cuts: Cuts
     ) -> None:
         self._base = base
         self._refs = refs

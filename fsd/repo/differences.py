@@ -72,8 +72,8 @@ async def differences(
     """All differences below a directory in the order of trees; None is the empty tree.
 
     Reads `read_ahead_pages` of each at once. Of two trees that are filtered by different rules all pages are read: an
-    entry that is the same may be in one of them only. May be left at any point, with nothing to close. Raises
-    CorruptDataError, and what a store raises.
+    entry that is the same may be in one of them only. To be closed by who leaves it early. Raises CorruptDataError, and
+    what a store raises.
     """
     async with aclosing(_pairs(old, new, Tree.page, below, read_ahead_pages)) as pairs:
         async for one, other in pairs:

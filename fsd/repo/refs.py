@@ -174,7 +174,8 @@ class Refs:
             return self._moved(RefKind.BRANCH, ref, commit, summary)
 
         # Whoever moves a branch has read it: if it is still as it was then, it need not be read again.
-        seen = self._parsed.get(ref_key(repository, name)) if expected is not None else None
+        # (Where nothing is to move it must be: that is the store's to say.)
+        seen = self._parsed.get(ref_key(repository, name)) if expected not in (None, commit) else None
         if seen is not None and (seen.ref.kind is not RefKind.BRANCH or seen.ref.target != expected):
             seen = None
         await self._change(repository, name, RefKind.BRANCH, change, seen)
@@ -258,6 +259,7 @@ class Refs:
 
         A lost race is only tried again if `change`, which sees the winner's ref, still agrees.
         """
+        self._check_writable()
         for _ in range(self._limits.ref_attempts):
             stored, seen = seen or await self._read_for_change(repository, name, kind), None
             changed = change(stored.ref if stored else None)

@@ -238,6 +238,14 @@ class Tree:
         """The places of the pages that may hold keys from `low` to before `high` and ordinals from `start`."""
         return IndexWalk(self._root, self.deeper, low, high, start)
 
+    async def pages(self) -> Sequence[PageRef]:
+        """The places of all pages."""
+        refs: list[PageRef] = []
+        walk = self.walk_index()
+        while batch := await walk.next_pages():
+            refs += batch
+        return refs
+
     def _checked(self, page: Shape, child: IndexChild) -> Shape:
         """The hash says that the page is whole, this says that it is in its place: a tree is as good as its writer."""
         if len(page) != child.totals.entries or page.first_key != child.first_key:

@@ -7,7 +7,8 @@ twice is counted once. They say what fetching all of it costs. Packs' contents, 
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from fsd.format.model import Entry, Kind, PlacedChunk, Placement
@@ -66,27 +67,28 @@ async def usage_of(part: Part, path: bytes, objects: Objects, *, where: str, rep
     Raises NotFoundError, with `where` for what the version is called, if there is no such path.
     """
     usage, places = Usage(), _Places()
-    async for page, positions in _entries(part, path, where):
-        files = size = 0
-        for position in positions:
-            match page.kind(position):
-                case Kind.DIRECTORY:
-                    usage.directories += 1
-                case Kind.SYMLINK:
-                    usage.symlinks += 1
-                case _:
-                    files += 1
-                    size += page.size(position)
-                    await _add_file(page, position, objects, places)
-        usage.files += files
-        usage.size_bytes += size
-        if report is not None:
-            report(files, size)
+    async with aclosing(_entries(part, path, where)) as entries:
+        async for page, positions in entries:
+            files = size = 0
+            for position in positions:
+                match page.kind(position):
+                    case Kind.DIRECTORY:
+                        usage.directories += 1
+                    case Kind.SYMLINK:
+                        usage.symlinks += 1
+                    case _:
+                        files += 1
+                        size += page.size(position)
+                        await _add_file(page, position, objects, places)
+            usage.files += files
+            usage.size_bytes += size
+            if report is not None:
+                report(files, size)
     usage.stored_bytes = places.stored_bytes()
     return usage
 
 
-async def _entries(part: Part, path: bytes, where: str) -> AsyncIterator[tuple[Page, Sequence[int]]]:
+async def _entries(part: Part, path: bytes, where: str) -> AsyncGenerator[tuple[Page, Sequence[int]]]:
     if path:
         found = await find_path(part, path, where)
         if found.page.kind(found.position) != Kind.DIRECTORY:
@@ -103,37 +105,39 @@ async def usage_beyond(old: Part, new: Part, path: bytes, objects: Objects, *, r
     more path than `old`, the copy is counted, which a cache would not fetch.
     """
     usage, places, had = Usage(), _Places(), _Places()
-    async for before, after in _pairs(old, new, path, read_ahead_pages):
-        if before is not None:
-            async for chunk in chunks_of(before, objects):
-                had.add(chunk.placement)
-        if after is None:
-            continue
-        match after.kind:
-            case Kind.DIRECTORY:
-                usage.directories += 1
-            case Kind.SYMLINK:
-                usage.symlinks += 1
-            case Kind.FILE:
-                usage.files += 1
-                usage.size_bytes += after.size
-                async for chunk in chunks_of(after, objects):
-                    places.add(chunk.placement)
+    async with aclosing(_pairs(old, new, path, read_ahead_pages)) as pairs:
+        async for before, after in pairs:
+            if before is not None:
+                async for chunk in chunks_of(before, objects):
+                    had.add(chunk.placement)
+            if after is None:
+                continue
+            match after.kind:
+                case Kind.DIRECTORY:
+                    usage.directories += 1
+                case Kind.SYMLINK:
+                    usage.symlinks += 1
+                case Kind.FILE:
+                    usage.files += 1
+                    usage.size_bytes += after.size
+                    async for chunk in chunks_of(after, objects):
+                        places.add(chunk.placement)
     usage.stored_bytes = places.stored_bytes(without=had)
     return usage
 
 
 async def _pairs(
     old: Part, new: Part, path: bytes, read_ahead_pages: int
-) -> AsyncIterator[tuple[Entry | None, Entry | None]]:
+) -> AsyncGenerator[tuple[Entry | None, Entry | None]]:
     if path:
         directory, _, name = path.rpartition(b"/")
         found = [await part.find(directory, name) for part in (old, new)]
         before, after = (None if each is None else each.page.entry(each.position) for each in found)
         if not is_same(before, after):
             yield before, after
-    async for difference in differences(old, new, read_ahead_pages=read_ahead_pages, below=path):
-        yield difference.old, difference.new
+    async with aclosing(differences(old, new, read_ahead_pages=read_ahead_pages, below=path)) as found_below:
+        async for difference in found_below:
+            yield difference.old, difference.new
 
 
 async def _add_file(page: Page, position: int, objects: Objects, places: _Places) -> None:
@@ -145,7 +149,7 @@ async def _add_file(page: Page, position: int, objects: Objects, places: _Places
         places.add(chunk.placement)
 
 
-async def chunks_of(entry: Entry, objects: Objects) -> AsyncIterator[PlacedChunk]:
+async def chunks_of(entry: Entry, objects: Objects) -> AsyncGenerator[PlacedChunk]:
     """All chunks of an entry, those of a large file by way of its recipes."""
     if entry.level == 0:
         for chunk in entry.chunks():

@@ -23,7 +23,7 @@ from fsd.config import format_size
 from fsd.errors import FsdError
 from fsd.limits import MIB, Limits
 from fsd.repo.repository import Repositories
-from fsd.tasks import only_error
+from fsd.tasks import one_error
 from fsd.vfs.coverage import Coverage, survey
 from fsd.vfs.kept import KeptObjects
 from fsd.vfs.ordering import Recorder, Replay
@@ -176,20 +176,16 @@ class Holdings:
             "complete": False,
         }
         try:
-            await self._save(pin)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._save_now_and_then, pin)
-                try:
-                    yield pin
-                finally:
-                    nursery.cancel_scope.cancel()
-                    with trio.CancelScope(shield=True):
-                        await self._save(pin)
-        except BaseExceptionGroup as group:
-            only = only_error(group)
-            if only is group:
-                raise
-            raise only from None
+            with one_error():
+                await self._save(pin)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._save_now_and_then, pin)
+                    try:
+                        yield pin
+                    finally:
+                        nursery.cancel_scope.cancel()
+                        with trio.CancelScope(shield=True):
+                            await self._save(pin)
         finally:
             self._pinning.discard(pin.key)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fsd
+from fsd.client.filesystem import FsdFileSystem
+from fsd.client.portal import Portal
 from fsd.client.store import Store
 from fsd_cli.main import main
 
@@ -29,6 +33,23 @@ def write_source(folder: Path) -> None:
     (folder / "out").symlink_to("../../elsewhere")
     (folder / "loop").symlink_to("loop")
     (folder / "caf\udce9").write_bytes(b"not UTF-8")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stores that nobody closes, fsspec's among them, would go on writing while other tests run."""
+    opened: list[Portal[Any]] = []
+    real = Portal.__init__
+
+    def note(portal: Portal[Any], *arguments: Any) -> None:
+        real(portal, *arguments)
+        opened.append(portal)
+
+    monkeypatch.setattr(Portal, "__init__", note)
+    yield
+    FsdFileSystem.clear_instance_cache()
+    for portal in opened:
+        portal.close()
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from fsd.format.keys import ObjectKind, object_key
 from fsd.format.model import Entry, Kind
 from fsd.ids import content_id
 from fsd.limits import DEFAULT_LIMITS
-from fsd.publish.ahead import PagesAhead, pages_of
+from fsd.publish.ahead import PagesAhead
 from fsd.repo.builder import Removal, build_tree
 from fsd.repo.objects import Objects, ObjectWriter, StoreLoader
 from fsd.repo.tree import PageRef, Tree
@@ -31,7 +31,7 @@ async def base_of(store: MemoryStore) -> tuple[Tree, FaultyStore, list[PageRef]]
     built = await build_tree(ObjectWriter(store), changes())
     faulty = FaultyStore(store)
     tree = Tree(built.id, Index(built.root), Objects(StoreLoader(faulty), DEFAULT_LIMITS), 4)
-    refs = await pages_of(tree)
+    refs = await tree.pages()
     assert len(refs) > 8
     return tree, faulty, refs
 

@@ -63,6 +63,7 @@ async def test_a_store_that_this_program_must_not_write_to() -> None:
     refs = repositories.refs
     version = (await refs.list("data"))["main"]
     before = [info.key async for info in store.list("")]
+    assert (await refs.read("data", "main")) is not None  # a move may begin with what was read
     for writing in (
         lambda: refs.move_branch("data", "main", sample_id(1), expected=commit),
         lambda: refs.set_tag("data", "v1", commit),
