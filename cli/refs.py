@@ -56,7 +56,9 @@ def tag(
         else:
             commit = await _resolve_commit(repositories, repository, revision)
             summary = (await repositories.commit(commit)).summary
-            await repositories.refs.set_tag(repository, name, commit, summary=summary, force=force)
+            async with repositories.leases.held("tag"):
+                await repositories.leases.check_kept(commit)
+                await repositories.refs.set_tag(repository, name, commit, summary=summary, force=force)
             say(f"tag {name} of {repository} names {short(commit)}")
 
     run_on_store(invocation, work)
@@ -139,8 +141,10 @@ async def _make_branch(repositories: Repositories, repository: str, name: str, r
             hint=f"choose another name, or move it: fsd branch {repository} {name} --to {revision}",
         )
     summary = (await repositories.commit(commit)).summary
-    await repositories.refs.move_branch(repository, name, commit, expected=None, summary=summary)
-    await follow_branch_moved(repositories, repository, name, commit)
+    async with repositories.leases.held("make a branch"):
+        await repositories.leases.check_kept(commit)
+        await repositories.refs.move_branch(repository, name, commit, expected=None, summary=summary)
+        await follow_branch_moved(repositories, repository, name, commit)
     say(f"branch {name} of {repository} names {short(commit)}")
 
 
@@ -150,9 +154,11 @@ async def _move_branch(repositories: Repositories, repository: str, name: str, r
     before = pick_ref(refs, repository, name, RefKind.BRANCH).ref.target
     commit = await _resolve_commit(repositories, repository, revision)
     summary = f"moved to {revision}: {(await repositories.commit(commit)).summary}"
-    await repositories.refs.move_branch(repository, name, commit, expected=before, summary=summary)
-    # Also where the branch was there already: whoever moved it may have been killed before this.
-    await follow_branch_moved(repositories, repository, name, commit)
+    async with repositories.leases.held("move a branch"):
+        await repositories.leases.check_kept(commit)
+        await repositories.refs.move_branch(repository, name, commit, expected=before, summary=summary)
+        # Also where the branch was there already: whoever moved it may have been killed before this.
+        await follow_branch_moved(repositories, repository, name, commit)
     if commit == before:
         say(f"branch {name} of {repository} is at {short(commit)} already")
         return

@@ -18,3 +18,8 @@ def now_us() -> int:
 def format_time(time_us: int) -> str:
     """`time_us` as local time, to the second, with its offset: '2026-11-17 09:30:00+0100'."""
     return datetime.fromtimestamp(time_us / 1e6, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
+
+
+def boot_time_s() -> float:
+    """Seconds since the machine was started, those that it slept through included. For durations."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

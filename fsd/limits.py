@@ -136,6 +136,11 @@ class Limits:
     """Small requests of a publisher at once: pages read and written, packs asked for. Each a round trip and 100 KB."""
     ref_attempts: int = 5
     """Tries of a compare-and-swap that lost to somebody whose change does not conflict with ours."""
+    lease_s: float = 900.0
+    """A publisher's lease holds so long after it was written last: gc waits for that after a publisher was killed."""
+    lease_margin_s: float = 240.0
+    """So long before its end a publisher stops trusting it: moving a ref is tried for `store_retry_s`, and the clocks
+    of a store's servers may differ."""
     refs_index_wait_s: float = 10.0
     """Keeping `refs/index` after a ref has moved: only readers over the web need it, and the next move mends it."""
 

@@ -19,6 +19,9 @@ RECIPES = "recipes/"
 SEGMENTS = "logs/"
 PACKS = "packs/"
 MOVED = "moved/"
+LEASES = "leases/"
+CONDEMNED = "condemned/"
+EXPIRED = "expired/"
 
 MAX_REF_NAME_CHARACTERS = 128
 
@@ -63,6 +66,21 @@ def pack_key(pack: bytes) -> str:
 def moved_key(pack: bytes) -> str:
     """The key of the note that says where a repacked pack's chunks went."""
     return f"{MOVED}{pack.hex()}"
+
+
+def lease_key(lease: str) -> str:
+    """The key of a publisher's lease."""
+    return f"{LEASES}{lease}"
+
+
+def condemned_key(condemnation: str, part: str = "") -> str:
+    """The key of a condemnation, or of one of the objects beside it: a part's number, `sweep`, `leases`."""
+    return f"{CONDEMNED}{condemnation}.{part}" if part else f"{CONDEMNED}{condemnation}"
+
+
+def expired_key(commit: bytes) -> str:
+    """The key of the note that a commit's tree was let go of."""
+    return f"{EXPIRED}{commit.hex()}"
 
 
 def ref_prefix(repository: str) -> str:

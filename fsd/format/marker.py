@@ -56,6 +56,10 @@ class StoreMarker:
         """Raises UnsupportedFormatError if this program must not write to the store."""
         self._check(self.read_features | self.write_features, "write to", where)
 
+    def check_collectable(self, where: str) -> None:
+        """Raises UnsupportedFormatError if this program must not collect garbage in the store."""
+        self._check(self.read_features | self.write_features | self.gc_features, "collect garbage in", where)
+
     def _check(self, features: frozenset[str], verb: str, where: str) -> None:
         missing = sorted(features - SUPPORTED_FEATURES)
         if self.version > VERSION or missing:

@@ -64,6 +64,11 @@ class Contents(Sequence[PackedChunk]):
     def __init__(self, table: bytes) -> None:
         self._table = table
 
+    @property
+    def table(self) -> bytes:
+        """The rows back to back, as they are stored."""
+        return self._table
+
     def __len__(self) -> int:
         return len(self._table) // _CHUNK.size
 
@@ -139,12 +144,18 @@ def parse_contents(end: bytes, pack_size: int, what: str) -> Contents:
     if content_id(memoryview(end)[:-_CHECK_BYTES]) != end[-_CHECK_BYTES:]:
         raise CorruptDataError(f"the contents of {what} do not match their checksum")
     contents = Contents(end[: footer.contents_bytes])
-    stored, plain = _lengths(end[: footer.contents_bytes])
-    if not _is_plausible(stored, plain):
-        raise CorruptDataError(f"the contents of {what} name a chunk of impossible size")
+    stored, plain = check_table(contents.table, what)
     if sum(stored) != footer.stored_bytes or sum(plain) != footer.plain_bytes:
         raise CorruptDataError(f"the contents of {what} do not add up")
     return contents
+
+
+def check_table(table: bytes, what: str) -> tuple[array[int], array[int]]:
+    """The stored and the plain lengths, in bytes, in a table of contents. Raises CorruptDataError."""
+    stored, plain = _lengths(table)
+    if not _is_plausible(stored, plain):
+        raise CorruptDataError(f"the contents of {what} name a chunk of impossible size")
+    return stored, plain
 
 
 def decode_chunk(chunk_id: bytes, stored: Buffer, length: int) -> Buffer:

@@ -329,6 +329,10 @@ class Page(Outline):
             return Entry(directory, name, kind, executable, size, content, target)
         return Entry(directory, name, kind, executable, size, content, b"", level, pieces, placements)
 
+    def placed(self) -> Iterator[tuple[bytes, Sequence[int], Sequence[int]]]:
+        """Each pack that it names, with the offsets and stored lengths of the chunks in it, in bytes."""
+        return self._placements.by_pack()
+
     def single_chunk(self, position: int) -> PlacedChunk | None:
         """The chunk of a file that has just one; None for every other entry."""
         if not self.is_single_chunk(position):

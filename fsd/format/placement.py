@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import compress
 from operator import gt
 
 from fsd.errors import CorruptDataError
@@ -40,6 +41,17 @@ def encode_placements(placements: Sequence[Placement]) -> bytes:
             encode_column("Q", plain),
         )
     )
+
+
+def placed_packs(data: bytes) -> list[bytes]:
+    """The packs that a placement part names. Raises CorruptDataError for one that is cut off."""
+    if not data:
+        return []
+    packs = _COUNTS.unpack_from(data)[0] if len(data) >= _COUNTS.size else 0
+    end = _COUNTS.size + PACK_ID_BYTES * packs
+    if len(data) < end or not packs:
+        raise CorruptDataError("a placement part is cut off")
+    return [data[at : at + PACK_ID_BYTES] for at in range(_COUNTS.size, end, PACK_ID_BYTES)]
 
 
 class PlacementTable:
@@ -80,6 +92,15 @@ class PlacementTable:
     def memory_bytes(self) -> int:
         """About what it occupies."""
         return 512 + _CHUNK_BYTES * len(self) + (PACK_ID_BYTES + 41) * len(self._packs)
+
+    def by_pack(self) -> Iterator[tuple[bytes, Sequence[int], Sequence[int]]]:
+        """Each pack with the offsets and stored lengths of the chunks in it, in bytes."""
+        if len(self._packs) == 1:
+            yield self._packs[0], self._offsets, self._stored
+            return
+        for number, pack in enumerate(self._packs):
+            is_here = [which == number for which in self._which]
+            yield pack, array("Q", compress(self._offsets, is_here)), array("I", compress(self._stored, is_here))
 
     def at(self, number: int) -> Placement:
         """The placement of the chunk with that number."""

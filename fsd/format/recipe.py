@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from fsd.errors import CorruptDataError
@@ -105,6 +105,10 @@ class Recipe:
     def length(self, position: int) -> int:
         """Bytes of the piece at `position`."""
         return self.starts[position + 1] - self.starts[position]
+
+    def placed(self) -> Iterator[tuple[bytes, Sequence[int], Sequence[int]]]:
+        """Each pack that it names, with the offsets and stored lengths of the chunks in it, in bytes."""
+        return self._placements.by_pack()
 
     def chunks(self, start: int, count: int) -> tuple[PlacedChunk, ...]:
         """`count` chunks of a recipe of level 0, from position `start`."""

@@ -1,8 +1,7 @@
 """Refs: branches, tags and subsets, and the log segments that hold a long history.
 
-A ref is two lines of UTF-8: a JSON object, then the BLAKE3-256 of the first line (without its line end) in hex. It is
-the only object that is ever rewritten, by compare-and-swap, and so it carries its own history: its last moves, and the
-index of older, immutable segments.
+A ref is a checked note (`fsd.format.checked`). It is the only object that names anything and is ever rewritten, by
+compare-and-swap, and so it carries its own history: its last moves, and the index of older, immutable segments.
 
 A *subset* ref maps commits to subsets: each move says for which commit (`source`) which subset object (`commit`) holds.
 The last move for a commit counts. `follow` names branches whose new commits get a subset by the same rule.
@@ -16,6 +15,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from fsd.errors import CorruptDataError
+from fsd.format.checked import decode_checked, encode_checked
 from fsd.format.fields import (
     as_free_mapping,
     as_id,
@@ -24,22 +24,17 @@ from fsd.format.fields import (
     as_mapping,
     as_text,
     as_time,
-    decode_json,
     decode_json_value,
     encode_json,
     member,
 )
 from fsd.format.keys import ObjectKind
 from fsd.format.limits import MAX_REF_BYTES, MAX_SEGMENT_BYTES
-from fsd.ids import ID_HEX_DIGITS, content_id
 
 MAX_MOVES = 128
 """A ref with more moves than this puts the older half into a segment."""
 
 MAX_SUMMARY_CHARACTERS = 120
-
-_CHECK_BYTES = ID_HEX_DIGITS + 2
-"""The checksum's line, and the end of the line before it."""
 
 
 class RefKind(StrEnum):
@@ -112,24 +107,16 @@ def encode_ref(ref: Ref) -> bytes:
         body["segments"] = [info._asdict() | {"id": info.id.hex()} for info in ref.segments]
     if ref.follow:
         body["follow"] = {branch: dict(rule) for branch, rule in ref.follow.items()}
-    line = encode_json(body)
-    if len(line) > MAX_REF_BYTES - _CHECK_BYTES:
-        raise ValueError(f"a ref of {len(line)} bytes")
-    _parse_body(decode_json(line))
-    return line + b"\n" + _check(line)
-
-
-def _check(line: bytes) -> bytes:
-    return content_id(line).hex().encode() + b"\n"
+    encoded = encode_checked(body, "a ref", MAX_REF_BYTES)
+    _parse_body(decode_checked(encoded, "a ref", MAX_REF_BYTES))
+    return encoded
 
 
 def parse_ref(data: bytes, what: str) -> Ref:
     """The ref. `what` names it in errors. Raises CorruptDataError."""
-    line, _, check = data.partition(b"\n")
-    if len(data) > MAX_REF_BYTES or check != _check(line):
-        raise CorruptDataError(f"{what} does not match its checksum")
+    body = decode_checked(data, what, MAX_REF_BYTES)
     try:
-        return _parse_body(decode_json(line))
+        return _parse_body(body)
     except ValueError as error:
         raise CorruptDataError(f"{what} cannot be read: {error}") from error
 

@@ -1,8 +1,8 @@
 """`refs/index`: which refs there are, for readers of servers that cannot list.
 
-Two lines of UTF-8, as in a ref: a JSON object, then the BLAKE3-256 of the first line (without its line end) in hex. For
-each ref it has the hash and the size of the ref's object, so that a reader sees which have changed, and the version
-that the store gave it, so that whoever writes the index next reads only those that changed since.
+A checked note (`fsd.format.checked`), as a ref is. For each ref it has the hash and the size of the ref's object, by
+which a reader sees those that have changed, and the version that the store gave it: whoever writes the index next reads
+only what changed since.
 
 It is a copy of what a listing says, and may be stale where somebody died between moving a ref and writing it here. A
 reader that is given a ref's name reads the ref.
@@ -14,15 +14,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fsd.errors import CorruptDataError
-from fsd.format.fields import as_id, as_integer, as_mapping, as_text, decode_json, encode_json, member
+from fsd.format.checked import decode_checked, encode_checked
+from fsd.format.fields import as_id, as_integer, as_mapping, as_text, member
 from fsd.format.keys import is_ref_name, is_repository_name
 from fsd.format.limits import MAX_REF_BYTES, MAX_REFS_INDEX_BYTES
-from fsd.ids import ID_HEX_DIGITS, content_id
 
 MAX_VERSION_CHARACTERS = 256
-
-_CHECK_BYTES = ID_HEX_DIGITS + 2
-"""The checksum's line, and the end of the line before it."""
 
 
 class IndexedRef(NamedTuple):
@@ -38,26 +35,17 @@ class IndexedRef(NamedTuple):
 
 def encode_refs_index(refs: Mapping[str, IndexedRef]) -> bytes:
     """The bytes of an index of refs by `<repository>/<name>`. Raises ValueError where it is too long."""
-    line = encode_json(
-        {
-            "refs": {
-                path: {"blake3": ref.content.hex(), "size": ref.size, "version": ref.version}
-                for path, ref in refs.items()
-            }
-        }
-    )
-    if len(line) > MAX_REFS_INDEX_BYTES - _CHECK_BYTES:
-        raise ValueError(f"an index of {len(refs)} refs, of {len(line)} bytes")
-    return line + b"\n" + _check(line)
+    listed = {
+        path: {"blake3": ref.content.hex(), "size": ref.size, "version": ref.version} for path, ref in refs.items()
+    }
+    return encode_checked({"refs": listed}, f"an index of {len(refs)} refs", MAX_REFS_INDEX_BYTES)
 
 
 def parse_refs_index(data: bytes, what: str) -> dict[str, IndexedRef]:
     """The refs by `<repository>/<name>`, sorted. `what` names the index in errors. Raises CorruptDataError."""
-    line, _, check = data.partition(b"\n")
-    if len(data) > MAX_REFS_INDEX_BYTES or check != _check(line):
-        raise CorruptDataError(f"{what} does not match its checksum")
+    body = decode_checked(data, what, MAX_REFS_INDEX_BYTES)
     try:
-        refs = as_mapping(member(decode_json(line), "refs"), "refs")
+        refs = as_mapping(member(body, "refs"), "refs")
         return {path: _parse_ref(path, refs[path]) for path in sorted(refs)}
     except ValueError as error:
         raise CorruptDataError(f"{what} cannot be read: {error}") from error
@@ -73,7 +61,3 @@ def _parse_ref(path: str, value: Any) -> IndexedRef:
         as_integer(member(body, "size"), "size", 0, MAX_REF_BYTES),
         as_text(member(body, "version"), "version", MAX_VERSION_CHARACTERS),
     )
-
-
-def _check(line: bytes) -> bytes:
-    return content_id(line).hex().encode() + b"\n"

@@ -10,7 +10,7 @@ out. A store that does not answer does end it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple, Protocol
 
 from fsd.errors import CorruptDataError
@@ -18,6 +18,7 @@ from fsd.format.index import Index
 from fsd.format.keys import ObjectKind
 from fsd.format.page import Page
 from fsd.format.recipe import Recipe
+from fsd.format.ref import Move, RefKind
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
 from fsd.tasks import gather
@@ -32,7 +33,8 @@ class Roots(NamedTuple):
     commits: dict[bytes, str]
     """Commits and subsets, with the ref that names each."""
     refs: int
-    moves: int
+    tips: set[bytes]
+    """Those that a branch or tag names now, with the subsets of these."""
 
 
 class Visitor(Protocol):
@@ -71,6 +73,8 @@ class Walk:
 
     def __init__(self, repositories: Repositories, visitor: Visitor) -> None:
         self._repositories = repositories
+        self.treeless: Container[bytes] = ()
+        """Commits that count without their trees, since these were let go of."""
         self._objects = repositories.objects
         self._visitor = visitor
         self._tasks = repositories.limits.fetch_requests
@@ -78,32 +82,36 @@ class Walk:
 
     async def roots(self) -> Roots:
         """What the refs of all repositories name, and ever named. Raises what a store raises."""
-        commits: dict[bytes, str] = {}
-        refs = moves = 0
+        roots = Roots({}, 0, set())
+        refs = 0
+        subsets: list[Move] = []
         for repository in await self._repositories.refs.repositories():
             for name in await self._repositories.refs.list(repository):
                 refs += 1
-                moves += await self._history(repository, name, commits)
-        return Roots(commits, refs, moves)
+                subsets += await self._history(repository, name, roots)
+        roots.tips.update(move.commit for move in subsets if move.source in roots.tips)
+        return roots._replace(refs=refs)
 
-    async def _history(self, repository: str, name: str, commits: dict[bytes, str]) -> int:
-        """Add what a ref named; returns the number of its moves."""
+    async def _history(self, repository: str, name: str, roots: Roots) -> list[Move]:
+        """Add what a ref names and named; returns the moves of one of subsets."""
         way = f"{repository}/{name}"
-        moves = 0
+        subsets: list[Move] = []
         try:
             stored = await self._repositories.refs.read(repository, name)
             if stored is None:
-                return 0  # it was deleted meanwhile
+                return []  # it was deleted meanwhile
+            if stored.ref.kind is not RefKind.SUBSET:
+                roots.tips.add(stored.ref.target)
             for segment in stored.ref.segments:
                 self.reached.add(ObjectKind.SEGMENT, segment.id)
             async for move in self._repositories.refs.history(stored.ref):
-                moves += 1
-                commits.setdefault(move.commit, way)
+                roots.commits.setdefault(move.commit, way)
                 if move.source is not None:
-                    commits.setdefault(move.source, way)
+                    roots.commits.setdefault(move.source, way)
+                    subsets.append(move)
         except CorruptDataError as error:
             self._visitor.damaged(None, None, error.message, way)
-        return moves
+        return subsets
 
     async def from_roots(self, roots: Iterable[_Found]) -> None:
         """Visit all that these commits reach and that was not reached before."""
@@ -121,7 +129,8 @@ class Walk:
         except CorruptDataError as error:
             self._visitor.damaged(ObjectKind.COMMIT, commit, error.message, way)
             return []
-        await self._index(root, f"{header.repository}/{short(commit)}")
+        if commit not in self.treeless:
+            await self._index(root, f"{header.repository}/{short(commit)}")
         named = [*header.parents, *([header.source] if header.source is not None else [])]
         return [(parent, way) for parent in named]
 

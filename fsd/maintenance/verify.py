@@ -16,7 +16,7 @@ Memory: 48 bytes a chunk with `data` (225 MB for 150 GB), nothing that grows wit
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -30,6 +30,7 @@ from fsd.format.pack import decode_chunk
 from fsd.format.page import Page
 from fsd.format.recipe import Recipe
 from fsd.format.refs_index import parse_refs_index
+from fsd.maintenance.mark import expired_commits
 from fsd.maintenance.reach import Walk
 from fsd.repo.repository import Repositories
 from fsd.stores.base import ObjectNotFoundError
@@ -229,6 +230,7 @@ class _Verification:
         self._progress.phase("objects")
         walk = Walk(self._repositories, self._marks)
         roots = await walk.roots()
+        walk.treeless = await expired_commits(self._repositories) - roots.tips
         await walk.from_roots(roots.commits.items())
         await self._check_refs_index()
         report = self._report
@@ -237,7 +239,9 @@ class _Verification:
         await self._check_packs()
         if any(damage.what in ("pack", "chunk") for damage in report.damages):
             self._progress.phase("files")
-            await Walk(self._repositories, _Concerned(report, self._is_bad)).from_roots(roots.commits.items())
+            concerned = Walk(self._repositories, _Concerned(report, self._is_bad))
+            concerned.treeless = walk.treeless
+            await concerned.from_roots(roots.commits.items())
         report.damages.sort()
         report.files.sort()
         return report
@@ -261,9 +265,8 @@ class _Verification:
         self._progress.phase("packs")
         sizes = {info.key: info.size async for info in self._repositories.store.list(PACKS)}
         for pack, use in self._marks.packs.items():
-            size = sizes.get(pack_key(pack))
+            size = sizes.get(pack_key(pack)) or await self._moved_size(pack, sizes)
             if size is None:
-                self._damage("pack", pack, "it is missing")
                 continue
             self._sizes[pack] = size
             if size < use.end:
@@ -272,6 +275,24 @@ class _Verification:
         if self._data:
             self._progress.expect(sum(use.end for use in self._marks.packs.values()))
             await gather(self._check_pack, list(self._sizes), tasks=PACKS_AT_ONCE)
+
+    async def _moved_size(self, pack: bytes, sizes: Mapping[str, int]) -> int | None:
+        """Bytes of chunks that a repacked pack had; None, and a damage, if it or what it became is missing."""
+        try:
+            moved = await self._repositories.packs.moved(pack)
+        except CorruptDataError as error:
+            self._damage("pack", pack, error.message)
+            return None
+        if moved is None:
+            self._damage("pack", pack, "it is missing")
+            return None
+        size = sizes.get(pack_key(moved.target), 0)
+        if size < moved.target_end:
+            self._damage(
+                "pack", moved.target, f"it has {size:,} bytes, and chunks of {pack.hex()} end at {moved.target_end:,}"
+            )
+            return None
+        return moved.stored_bytes
 
     def _damage(self, what: str, object_id: bytes, why: str) -> None:
         self._report.damages.append(Damage(what, object_id.hex(), why, ""))

@@ -60,7 +60,8 @@ async def add_path(
     """
     repositories.check_writable()
     with notes_kept_in(state), _opened(os.fsencode(source)) as added:
-        return await _Adding(repositories, request, path, added, state, progress or NoProgress()).run()
+        async with repositories.leases.held("add"):
+            return await _Adding(repositories, request, path, added, state, progress or NoProgress()).run()
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,10 +121,11 @@ async def new_parents(tree: Tree, path: bytes, where: str) -> list[Entry]:
 
 async def _amend(repositories: Repositories, request: Request, edit: Edit, moved: bytes | None = None) -> Landed:
     repositories.check_writable()
-    parent = await parent_of(repositories, request)
-    tree = await repositories.tree(parent)
-    built = await build_tree(repositories.writer, edit(tree), base=tree)
-    return await land_edit(repositories, request, built, parent, moved=moved)
+    async with repositories.leases.held("change"):
+        parent = await parent_of(repositories, request)
+        tree = await repositories.tree(parent)
+        built = await build_tree(repositories.writer, edit(tree), base=tree)
+        return await land_edit(repositories, request, built, parent, moved=moved)
 
 
 def _where(request: Request) -> str:

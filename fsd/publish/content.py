@@ -69,7 +69,7 @@ async def store_content(
     """
     store, limits = repositories.store, repositories.limits
     order = Order()
-    writer = DeferredWriter(store, order)
+    writer = DeferredWriter(store, order, lambda: repositories.leases.sweeping)
     try:
         # What is arranged elsewhere is not where the base has it.
         refs = [] if base is None or not in_place else await base.pages()
@@ -77,7 +77,7 @@ async def store_content(
             writing.start_soon(writer.run, limits.publish_requests)
             async with trio.open_nursery() as uploading:
                 packer = Packer(store, limits, known, order, writer, progress, uploading)
-                placer = Placer(store, known, packer, writer, limits)
+                placer = Placer(store, known, packer, writer, limits, repositories.leases.sweeping.packs)
                 ahead = None
                 if base is not None and in_place:
                     ahead = PagesAhead(base, refs, limits.publish_requests, writing)

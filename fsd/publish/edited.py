@@ -57,12 +57,21 @@ async def commit_edit(
     """Commit what an edit has. Raises as `publish`, and ConflictError if the branch has moved on since the edit was
     begun, or last committed, unless `request.merge`: then as `land_snapshot`."""
     repositories.check_writable()
+    async with repositories.leases.held("commit an edit"):
+        return await _commit_edit(repositories, request, edit, state, progress)
+
+
+async def _commit_edit(
+    repositories: Repositories, request: Request, edit: EditedFolder, state: Path, progress: Progress
+) -> Committed:
     tip = await check_request(repositories, request)
     if tip not in (None, edit.last) and not request.merge:
         raise ConflictError(
             f"{request.repository}/{request.branch} has moved on since {short(edit.last)}, which the edit is made from",
             hint="nothing was lost: --merge keeps both changes, -b commits to another branch",
         )
+    if edit.base != tip:
+        await repositories.leases.check_kept(edit.base)
     tree = await repositories.tree(edit.base)
     with notes_kept_in(state), SourceFolder(edit.upper) as source:
         upper = Upper(source, marks_are_files=edit.marks_are_files)

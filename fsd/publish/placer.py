@@ -8,7 +8,7 @@ Until that is decided, the chunks behind the first new one wait, in bounded numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from fsd.format.keys import pack_key
 from fsd.format.model import Entry, Kind, Piece, Placement
@@ -34,8 +34,16 @@ class Placer:
     """Places what one publisher reads. For one task."""
 
     def __init__(
-        self, store: Store, known: KnownChunks, packer: Packer, writer: DeferredWriter, limits: Limits
+        self,
+        store: Store,
+        known: KnownChunks,
+        packer: Packer,
+        writer: DeferredWriter,
+        limits: Limits,
+        doomed: Container[bytes] = (),
     ) -> None:
+        """`doomed`: packs that gc is about to delete."""
+        self._doomed = doomed
         self._store = store
         self._known = known
         self._packer = packer
@@ -79,6 +87,9 @@ class Placer:
             await gather(self._ask, packs, tasks=self._limits.publish_requests)
 
     async def _ask(self, pack: bytes) -> None:
+        if pack in self._doomed:
+            self._known.mark_gone(pack)
+            return
         try:
             await self._store.stat(pack_key(pack))
         except ObjectNotFoundError:

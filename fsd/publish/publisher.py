@@ -29,7 +29,7 @@ from typing import Any
 
 import trio
 
-from fsd.errors import CorruptDataError
+from fsd.errors import CorruptDataError, NotFoundError
 from fsd.format.index import Totals
 from fsd.publish.content import Content, store_content
 from fsd.publish.cover import cover
@@ -127,7 +127,8 @@ async def publish(
     """
     repositories.check_writable()
     with notes_kept_in(state), SourceFolder(directory) as source:
-        return await _Publisher(repositories, source, request, state, progress or NoProgress()).run()
+        async with repositories.leases.held("commit"):
+            return await _Publisher(repositories, source, request, state, progress or NoProgress()).run()
 
 
 class _Publisher:
@@ -160,7 +161,7 @@ class _Publisher:
         index = await trio.to_thread.run_sync(open_scan_index, self._scans, self._key)
         try:
             async with self._known_chunks():
-                base = None if index is None else await self._tree(index.commit)
+                base = None if index is None else await self._base(index.commit)
                 if index is not None and base is not None:
                     try:
                         return await self._publish(forbidden, index, base)
@@ -173,6 +174,18 @@ class _Publisher:
                 index.close()
 
     # --- before
+
+    async def _base(self, commit: bytes) -> Tree | None:
+        """The tree of the commit that the folder was last committed as, if it may be built upon."""
+        if commit != self._parent:
+            # Another branch's, or one that nothing names any more: gc may be at it.
+            if self._repositories.leases.sweeping.is_pending:
+                return None
+            with suppress(NotFoundError):
+                await self._repositories.leases.check_kept(commit)
+                return await self._tree(commit)
+            return None
+        return await self._tree(commit)
 
     async def _tree(self, commit: bytes) -> Tree | None:
         """The tree of a commit, None if it cannot be had."""

@@ -20,12 +20,14 @@ from fsd.errors import CorruptDataError, FsdError
 from fsd.format.commit import Commit, parse_commit
 from fsd.format.envelope import seal, unseal, unseal_logical
 from fsd.format.index import Index
-from fsd.format.keys import ObjectKind, object_key
+from fsd.format.keys import ObjectKind, object_key, pack_key
 from fsd.format.outline import Outline
 from fsd.format.page import Page
+from fsd.format.placement import placed_packs
 from fsd.format.recipe import Recipe
 from fsd.format.ref import Move, parse_segment
 from fsd.limits import Limits
+from fsd.repo.leases import NOTHING, Sweeping
 from fsd.stores.base import ObjectExistsError, ObjectNotFoundError, Store
 
 CommitObject = tuple[Commit, Index]
@@ -249,21 +251,22 @@ class Objects:
 
 
 class ObjectWriter:
-    """Puts objects into a store: sealed, under their own name, once.
+    """Puts objects into a store: sealed, under their own name, once."""
 
-    All of them come through here, so that this is where a writer will look whether an object that it meets is condemned
-    by gc, and overwrite it if so.
-    """
-
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, sweeping: Callable[[], Sweeping] = lambda: NOTHING) -> None:
+        """`sweeping` tells what gc is about to delete, as far as the lease knows that is held."""
         self._store = store
+        self._sweeping = sweeping
+        self._present: set[bytes] = set()
+        """Packs that were asked for, and are there."""
 
     async def write(self, kind: ObjectKind, logical: bytes, placement: bytes = b"") -> bytes:
         """The id of the object, which is durable when this returns.
 
         Idempotent: where the object is there already, it stays as it is, also if its placements differ. They name
-        packs that hold the same chunks, and whoever reads the tree uses those. But one that is bad is replaced: else
-        what was just published could not be read.
+        packs that hold the same chunks, and whoever reads the tree uses those. But one that is bad, or that names a
+        pack which is gone, is replaced: else what was just published could not be read. So is any that gc may be about
+        to delete: it deletes only what is as it was when it was condemned.
         """
         object_id, stored = seal(kind, logical, placement)
         await self._put(kind, object_id, stored)
@@ -274,15 +277,26 @@ class ObjectWriter:
         try:
             await self._store.put_if_absent(key, stored)
         except ObjectExistsError:
-            if not await self._is_sound(kind, object_id, stored):
+            if self._sweeping().is_pending or not await self._is_sound(kind, object_id, stored):
                 await self._store.overwrite(key, stored)
 
     async def _is_sound(self, kind: ObjectKind, object_id: bytes, stored: bytes) -> bool:
-        """Whether the object that is there is what its name promises; mostly it is just `stored`."""
+        """Whether the object that is there is what its name promises, and leads to packs that are there.
+
+        Mostly it is just `stored`.
+        """
         try:
             found = (await self._store.get(object_key(kind, object_id))).data
             if found != stored:
-                unseal(kind, object_id, found)
+                _, placement = unseal(kind, object_id, found)
+                for pack in placed_packs(placement):
+                    await self._check_pack(pack)
         except (CorruptDataError, ObjectNotFoundError):
             return False
         return True
+
+    async def _check_pack(self, pack: bytes) -> None:
+        """Raises ObjectNotFoundError. Garbage may name packs that are gone: a publisher that was killed left it."""
+        if pack not in self._present:
+            await self._store.stat(pack_key(pack))
+            self._present.add(pack)

@@ -1,19 +1,28 @@
 """Reading packs: ranges of stored bytes, and the table of contents. No chunk is decoded or verified here.
 
-A pack that is gone may have been repacked: `moved/<pack>` will then say where its chunks went. Only gc writes those
-notes, and there is none yet; following them belongs into `PackReader.read`, the one place that meets the loss.
+A pack that is gone may have been repacked: the note `moved/<pack>` then says where its chunks went, and what is read of
+it is read there. Places in it go on meaning what they meant, so nobody above this knows.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Protocol
 
-from fsd.format.keys import pack_key
+from fsd.format.keys import moved_key, pack_key
+from fsd.format.moved import MovedPack, parse_moved
 from fsd.format.pack import FOOTER_BYTES, Contents, parse_contents, parse_footer
-from fsd.stores.base import Store
+from fsd.stores.base import ObjectNotFoundError, Store
+from fsd.tasks import gather
 
 TAIL_BYTES = 64 * 1024
 """Asked for when the contents are wanted: the contents of 1,600 chunks, which is a full pack of small files."""
+
+MOVED_KEPT_BYTES = 8 * 1024 * 1024
+"""Of notes about moved packs, kept decoded: 170,000 chunks; the one that was read last is always kept."""
+
+PIECES_AT_ONCE = 8
+"""Requests for one range of a pack whose chunks are no longer side by side."""
 
 
 class PackSource(Protocol):
@@ -30,17 +39,85 @@ class PackSource(Protocol):
 
 
 class PackReader:
-    """The packs of a store. Holds no state, so that any number of tasks may share it."""
+    """The packs of a store. Any number of tasks may share it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._moved: OrderedDict[bytes, MovedPack] = OrderedDict()
 
     async def read(self, pack: bytes, start: int, length: int) -> bytes:
-        """See `PackSource`. One request."""
-        return (await self._store.get_range(pack_key(pack), start, length)).data
+        """See `PackSource`. One request; for a pack that was moved one for each piece, and one for its note before.
+
+        What a moved pack left behind reads as zeros: nobody who goes by a tree asks for it.
+        """
+        if pack not in self._moved:
+            try:
+                return (await self._store.get_range(pack_key(pack), start, length)).data
+            except ObjectNotFoundError:
+                # If it was not moved, it is this pack that is missed, not a note that few packs have.
+                if await self.moved(pack) is None:
+                    raise
+        return await self._read_moved(pack, start, length)
 
     async def contents(self, pack: bytes) -> Contents:
-        """See `PackSource`. One request for a pack of up to 1,600 chunks, else two."""
+        """See `PackSource`. One request for a pack of up to 1,600 chunks, else two; for a moved one, its note."""
+        try:
+            return await self._contents(pack)
+        except ObjectNotFoundError:
+            moved = await self.moved(pack)
+            if moved is None:
+                raise
+            return moved.contents
+
+    async def moved(self, pack: bytes) -> MovedPack | None:
+        """Where the chunks of a pack went, as far as is known here; None if it was not moved. One request at most.
+
+        Raises CorruptDataError for a note that is damaged.
+        """
+        kept = self._moved.get(pack)
+        if kept is None:
+            kept = await self.fresh_moved(pack)
+        if kept is not None:
+            self._moved[pack] = kept
+            self._moved.move_to_end(pack)
+            while len(self._moved) > 1 and sum(each.memory_bytes for each in self._moved.values()) > MOVED_KEPT_BYTES:
+                self._moved.popitem(last=False)
+        return kept
+
+    async def fresh_moved(self, pack: bytes) -> MovedPack | None:
+        """The same as the store has it now; not kept. One request."""
+        key = moved_key(pack)
+        try:
+            return parse_moved((await self._store.get(key)).data, f"{key} in {self._store.url}")
+        except ObjectNotFoundError:
+            return None
+
+    async def _read_moved(self, pack: bytes, start: int, length: int) -> bytes:
+        """From where it went. A note in memory may be out of date, if that was repacked in its turn."""
+        for is_last in (False, True):
+            moved = await self.moved(pack)
+            if moved is None:
+                break
+            try:
+                return await self._pieces(moved, start, length)
+            except ObjectNotFoundError:
+                del self._moved[pack]
+                if is_last:
+                    raise
+        raise ObjectNotFoundError(pack_key(pack), self._store.url)
+
+    async def _pieces(self, moved: MovedPack, start: int, length: int) -> bytes:
+        body = bytearray(max(0, min(length, moved.stored_bytes - start)))
+
+        async def read(piece: tuple[int, int, int]) -> None:
+            at, offset, size = piece
+            data = (await self._store.get_range(pack_key(moved.target), offset, size)).data
+            body[at : at + len(data)] = data
+
+        await gather(read, moved.pieces(start, length), tasks=PIECES_AT_ONCE)
+        return bytes(body)
+
+    async def _contents(self, pack: bytes) -> Contents:
         what = f"pack {pack.hex()}"
         tail = await self._store.get_tail(pack_key(pack), TAIL_BYTES)
         footer = parse_footer(tail.data, tail.size, what)

@@ -303,6 +303,7 @@ class Refs:
 
         async def swap() -> None:
             nonlocal version
+            self._check_writable()
             with suppress(VersionMismatchError):
                 version = await self._store.compare_and_swap(key, data, stored.version if stored else None)
 

@@ -14,6 +14,7 @@ from fsd.format.keys import STORE_MARKER
 from fsd.format.marker import StoreMarker, encode_marker, new_marker, parse_marker
 from fsd.limits import DEFAULT_LIMITS, Limits
 from fsd.repo.builder import Built
+from fsd.repo.leases import Leases
 from fsd.repo.objects import ObjectLoader, Objects, ObjectWriter, StoreLoader
 from fsd.repo.packs import PackReader
 from fsd.repo.refs import Refs
@@ -79,13 +80,19 @@ class Repositories:
         self.limits = limits
         self.clock = clock
         self.objects = Objects(loader, limits, where=store.url)
-        self.writer = ObjectWriter(store)
-        self.refs = Refs(store, self.objects, self.writer, clock, limits, self.check_writable)
+        self.leases = Leases(store, clock, limits)
+        self.writer = ObjectWriter(store, lambda: self.leases.sweeping)
+        self.refs = Refs(store, self.objects, self.writer, clock, limits, self.check_may_move)
         self.packs = PackReader(store)
 
     def check_writable(self) -> None:
         """Raises UnsupportedFormatError if this program must not write to the store: whoever writes asks first."""
         self.marker.check_writable(self.store.url)
+
+    def check_may_move(self) -> None:
+        """Before each move of a ref. Raises as `check_writable`, and ConflictError if the lease has run out."""
+        self.check_writable()
+        self.leases.check()
 
     async def commit(self, commit: bytes) -> Commit:
         """The header of a commit or subset. Raises MissingObjectError."""

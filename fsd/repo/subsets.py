@@ -77,16 +77,18 @@ async def create_subset(
         raise UsageError(f"{short(commit)} is not a commit of {repository!r}")
     if follow_branch is not None:
         await _check_followed(repositories, repository, follow_branch, rule)
-    await _check_listed(await repositories.tree(commit), rule)
-    taken = await _take(repositories, commit, header, name, rule, may_be_empty=False)
-    await repositories.refs.set_subset(
-        repository,
-        name,
-        commit,
-        taken.id,
-        follow=None if follow_branch is None else {follow_branch: rule.to_json()},
-        force=force,
-    )
+    async with repositories.leases.held("take a subset"):
+        await repositories.leases.check_kept(commit)
+        await _check_listed(await repositories.tree(commit), rule)
+        taken = await _take(repositories, commit, header, name, rule, may_be_empty=False)
+        await repositories.refs.set_subset(
+            repository,
+            name,
+            commit,
+            taken.id,
+            follow=None if follow_branch is None else {follow_branch: rule.to_json()},
+            force=force,
+        )
     return taken
 
 

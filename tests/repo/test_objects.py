@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from fsd.errors import CorruptDataError, StoreUnreachableError
-from fsd.format.keys import ObjectKind, object_key
+from fsd.format.keys import ObjectKind, object_key, pack_key
 from fsd.format.page import encode_page
 from fsd.ids import content_id
 from fsd.limits import DEFAULT_LIMITS
@@ -194,10 +194,22 @@ async def test_writing_is_idempotent_and_the_first_placements_stay() -> None:
     writer = ObjectWriter(store)
     entry = file(b"a", b"data")
     elsewhere = entry._replace(placements=(entry.placements[0]._replace(pack=b"q" * 16),))
+    await store.put_if_absent(pack_key(entry.placements[0].pack), b"a pack")
     first = await writer.write(ObjectKind.PAGE, *encode_page([entry]))
     second = await writer.write(ObjectKind.PAGE, *encode_page([elsewhere]))
     assert first == second
     assert (await Objects(StoreLoader(store), DEFAULT_LIMITS).page(first)).entry(0) == entry
+
+
+async def test_writing_over_an_object_that_leads_to_a_pack_which_is_gone_mends_it() -> None:
+    store = MemoryStore()
+    writer = ObjectWriter(store)
+    entry = file(b"a", b"data")
+    elsewhere = entry._replace(placements=(entry.placements[0]._replace(pack=b"q" * 16),))
+    await store.put_if_absent(pack_key(b"q" * 16), b"a pack")
+    page = await writer.write(ObjectKind.PAGE, *encode_page([entry]))
+    assert await writer.write(ObjectKind.PAGE, *encode_page([elsewhere])) == page
+    assert (await Objects(StoreLoader(store), DEFAULT_LIMITS).page(page)).entry(0) == elsewhere
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,80 @@
+"""What gc is about to delete: a *condemnation*, in these objects below `condemned/`, written in this order.
+
+    condemned/<id>.<number>   parts of the list: keys, with the versions that may be deleted
+    condemned/<id>            what a publisher has to know of it: packs and commits that are not to be built upon
+    condemned/<id>.sweep      from now on that counts: after the grace period gc is going to delete what is listed
+    condemned/<id>.leases     the leases that were there once `.sweep` was visible: those who may not know of it
+
+<id> is 32 hex digits. All but the sweep's mark, which is empty, are sealed lists (`fsd.format.sealed`).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fsd.errors import CorruptDataError
+from fsd.format.sealed import seal_list, unseal_list
+from fsd.ids import ID_BYTES, PACK_ID_BYTES
+
+MAGIC = b"fsdcond1"
+MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_PART_KEYS = 100_000
+"""Keys in one part of the list: some 10 MB."""
+
+SWEEP = "sweep"
+NOTED_LEASES = "leases"
+
+_COUNTS = struct.Struct("<III")
+
+
+@dataclass(frozen=True, slots=True)
+class Condemnation:
+    """What a publisher has to know."""
+
+    parts: int
+    """Of the list of keys."""
+    packs: frozenset[bytes]
+    commits: frozenset[bytes]
+
+
+def encode_condemnation(condemnation: Condemnation) -> bytes:
+    """The bytes of `condemned/<id>`. Raises ValueError for more than a reader takes."""
+    counts = _COUNTS.pack(condemnation.parts, len(condemnation.packs), len(condemnation.commits))
+    body = b"".join((counts, *sorted(condemnation.packs), *sorted(condemnation.commits)))
+    return seal_list(MAGIC, body, MAX_BODY_BYTES)
+
+
+def parse_condemnation(data: bytes, what: str) -> Condemnation:
+    """The condemnation. `what` names it in errors. Raises CorruptDataError."""
+    body = unseal_list(MAGIC, data, what, MAX_BODY_BYTES)
+    if len(body) < _COUNTS.size:
+        raise CorruptDataError(f"{what} is cut off")
+    parts, packs, commits = _COUNTS.unpack_from(body)
+    packs_end = _COUNTS.size + PACK_ID_BYTES * packs
+    commits_end = packs_end + ID_BYTES * commits
+    if len(body) != commits_end:
+        raise CorruptDataError(f"{what} does not have the length that its counts say")
+    return Condemnation(
+        parts,
+        frozenset(body[at : at + PACK_ID_BYTES] for at in range(_COUNTS.size, packs_end, PACK_ID_BYTES)),
+        frozenset(body[at : at + ID_BYTES] for at in range(packs_end, commits_end, ID_BYTES)),
+    )
+
+
+def encode_keys(keys: Sequence[tuple[str, str]]) -> bytes:
+    """The bytes of a part: (key, version) of each object. Raises ValueError for too many, or one with a line end."""
+    if len(keys) > MAX_PART_KEYS or any("\n" in text for pair in keys for text in pair):
+        raise ValueError("too many keys, or one with a line end in it")
+    return seal_list(MAGIC, "\n".join(f"{key} {version}" for key, version in keys).encode(), MAX_BODY_BYTES)
+
+
+def parse_keys(data: bytes, what: str) -> list[tuple[str, str]]:
+    """What a part lists. Raises CorruptDataError."""
+    found = []
+    for line in unseal_list(MAGIC, data, what, MAX_BODY_BYTES).decode(errors="replace").split("\n"):
+        key, _, version = line.partition(" ")
+        if key:
+            found.append((key, version))
+    return found

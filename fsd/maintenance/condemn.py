@@ -1,0 +1,81 @@
+"""Condemning: what nothing reaches is written down, to be deleted once its grace is over (`fsd.maintenance.sweep`)."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from fsd.format.condemned import MAX_PART_KEYS, Condemnation, encode_condemnation, encode_keys, parse_keys
+from fsd.format.keys import COMMITS, CONDEMNED, EXPIRED, MOVED, PACKS, PAGES, RECIPES, SEGMENTS, condemned_key
+from fsd.ids import ID_BYTES
+from fsd.maintenance.mark import Reachable, pack_of
+from fsd.repo.repository import Repositories
+from fsd.stores.base import ObjectNotFoundError, Store
+
+ORDER = (COMMITS, SEGMENTS, PAGES, RECIPES, EXPIRED, MOVED, PACKS)
+"""In which objects are deleted: what names others goes before them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condemned:
+    """What was condemned. Sizes in bytes."""
+
+    objects: int = 0
+    bytes: int = 0
+
+
+async def condemn(
+    repositories: Repositories, reachable: Reachable, *, before_us: int, dry_run: bool = False
+) -> Condemned:
+    """Condemn what is not reachable, was written before `before_us` by the store's clock, and is not condemned yet.
+
+    Killed in between, it has condemned nothing: without its head a condemnation is none.
+    """
+    store = repositories.store
+    known = await _condemned_already(store)
+    found: list[tuple[str, str]] = []
+    size = 0
+    for prefix in ORDER:
+        async for info in store.list(prefix):
+            key = (info.key, str(info.version))
+            if info.modified_us < before_us and key not in known and not reachable.has(info.key):
+                found.append(key)
+                size += info.size
+    if found and not dry_run:
+        await _write(store, found)
+    return Condemned(len(found), size)
+
+
+async def _write(store: Store, keys: list[tuple[str, str]]) -> None:
+    name = secrets.token_hex(16)
+    parts = [keys[at : at + MAX_PART_KEYS] for at in range(0, len(keys), MAX_PART_KEYS)]
+    for number, part in enumerate(parts):
+        await store.put_if_absent(condemned_key(name, str(number)), encode_keys(part))
+    packs = frozenset(pack_of(key) for key, _ in keys if key.startswith(PACKS))
+    commits = frozenset(commit for key, _ in keys if (commit := _commit_of(key)) is not None)
+    await store.put_if_absent(condemned_key(name), encode_condemnation(Condemnation(len(parts), packs, commits)))
+
+
+def _commit_of(key: str) -> bytes | None:
+    name = key.removeprefix(COMMITS)
+    return bytes.fromhex(name) if key.startswith(COMMITS) and len(name) == 2 * ID_BYTES else None
+
+
+async def _condemned_already(store: Store) -> set[tuple[str, str]]:
+    """The keys of all condemnations that stand, with the versions that were condemned."""
+    names: set[str] = set()
+    parts: list[str] = []
+    async for info in store.list(CONDEMNED):
+        name, dot, part = info.key.removeprefix(CONDEMNED).partition(".")
+        if not dot:
+            names.add(name)
+        elif part.isdigit():
+            parts.append(info.key)
+    known: set[tuple[str, str]] = set()
+    for key in parts:
+        if key.removeprefix(CONDEMNED).partition(".")[0] in names:
+            try:
+                known.update(parse_keys((await store.get(key)).data, key))
+            except ObjectNotFoundError:
+                continue  # it was carried out meanwhile
+    return known
