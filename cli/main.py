@@ -61,6 +61,8 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     },
     "Care": {
         "verify": Listed("verify", "Check that everything in the store is there and right."),
+        "gc": Listed("gc", "Delete what nothing needs any more."),
+        "delete": Listed("delete", "Delete a tag, branch or subset, or a whole repository."),
     },
     "Pin": {
         "pin": Listed("pin", "Pin a version of the data beside the code that uses it."),

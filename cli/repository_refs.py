@@ -114,16 +114,17 @@ async def delete_ref(repositories: Repositories, repository: str, name: str, kin
     """Delete a ref. Without `force`, a branch or tag only if something else goes on naming its commit."""
     refs = await read_refs(repositories, repository)
     stored = pick_ref(refs, repository, name, kind)
-    if not force and kind is not RefKind.SUBSET and not _named_elsewhere(refs, name, stored.ref.target):
+    if not force and kind is not RefKind.SUBSET and not is_named_elsewhere(refs, name, stored.ref.target):
         raise ConflictError(
             f"nothing else names {short(stored.ref.target)}, the commit of {kind} {name!r} of {repository!r}",
             hint="name it with 'fsd tag' first, or give it up with --force",
         )
-    await repositories.refs.delete(repository, name, stored.version)
+    async with repositories.leases.held("delete"):
+        await repositories.refs.delete(repository, name, stored.version)
     say(f"deleted {kind} {name} of {repository}, which named {short(stored.ref.target)}")
 
 
-def _named_elsewhere(refs: dict[str, StoredRef], name: str, commit: bytes) -> bool:
+def is_named_elsewhere(refs: dict[str, StoredRef], name: str, commit: bytes) -> bool:
     """Whether another branch or tag names the commit, now or in its last moves."""
     return any(
         move.commit == commit

@@ -7,6 +7,7 @@ another name, so whatever is not plainly printable is shown quoted and escaped, 
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,10 @@ class Column(NamedTuple):
     title: str
     right: bool = False
     """Numbers stand at the right."""
+
+
+_DURATION = re.compile(r"(0)|([0-9]+(?:\.[0-9]+)?)([dhms])")
+_UNIT_S = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 
 # --- names
@@ -122,6 +127,15 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, from a number with d, h, m or s behind it ('90d', '12h'); 0 needs no unit. Raises ValueError."""
+    matched = _DURATION.fullmatch(text.strip())
+    if matched is None:
+        raise ValueError(f"{text!r} is no length of time; write it as 90d, 12h, 30m or 20s")
+    zero, number, unit = matched.groups()
+    return 0.0 if zero else float(number) * _UNIT_S[unit]
 
 
 def local_time(time_us: int) -> str:

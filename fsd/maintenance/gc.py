@@ -71,6 +71,9 @@ class Progress(Protocol):
     def phase(self, name: str) -> None:
         """What is going on from now on."""
 
+    def advance(self, objects: int) -> None:
+        """So many more were marked."""
+
 
 async def collect(
     repositories: Repositories, policy: Policy, progress: Progress, *, dry_run: bool = False
@@ -126,7 +129,7 @@ class _Collection:
 
     async def _mark(self, expired: Collection[bytes]) -> Reachable:
         self._progress.phase("mark")
-        reachable = await mark(self._repositories, expired)
+        reachable = await mark(self._repositories, expired, self._progress.advance)
         self._outcome.reached_objects, self._outcome.reached_packs = reachable.objects, len(reachable.packs)
         return reachable
 

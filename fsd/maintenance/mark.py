@@ -10,7 +10,7 @@ Memory: 12 bytes a chunk (30 MB for 150 GB), and 150 bytes an object.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from fsd.errors import CorruptDataError
 from fsd.format.keys import COMMITS, EXPIRED, MOVED, PACKS, PAGES, RECIPES, SEGMENTS, ObjectKind, pack_key
@@ -64,7 +64,8 @@ class PackUse:
 class _Marks:
     """Visitor of a walk: what is reached."""
 
-    def __init__(self) -> None:
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance = advance
         self.packs: dict[bytes, PackUse] = {}
         self.damages: list[str] = []
 
@@ -78,6 +79,7 @@ class _Marks:
         self.damages.append(f"{why} ({way})")
 
     def _add(self, named: Page | Recipe) -> None:
+        self._advance(1)
         for pack, offsets, stored in named.placed():
             use = self.packs.get(pack)
             if use is None:
@@ -98,32 +100,40 @@ class Reachable:
         self.objects = len(walk.reached)
         self.packs = packs
         """As trees name them."""
-        self.moved: dict[bytes, MovedPack] = {}
-        """Of these, those that were repacked."""
-        self._needed = set(packs)
+        self._moved: dict[bytes, MovedPack] = {}
+        self._covered: set[bytes] = set()
+        """Packs of which everything that trees name was taken over."""
+        self._needed: frozenset[bytes] | None = None
         for pack, note in moved.items():
             self.note_moved(pack, note)
 
     def note_moved(self, pack: bytes, note: MovedPack) -> None:
-        """The pack was repacked."""
-        self.moved[pack] = note
-        self._needed.add(note.target)
+        """The pack was repacked, perhaps once more."""
+        self._moved[pack] = note
+        self._covered.discard(pack)
         if all(note.new_offset(offset) is not None for offset in self.packs[pack].chunks()):
-            self._needed.discard(pack)
+            self._covered.add(pack)
+        self._needed = None
 
     def home(self, pack: bytes) -> bytes:
         """The pack in which the chunks lie that trees look for in `pack`."""
-        return pack if pack in self._needed else self.moved[pack].target
+        return self._moved[pack].target if pack in self._covered else pack
 
     def has(self, key: str) -> bool:
         """Whether the object at `key` is needed, or is of no sort that is collected."""
-        names = self._needed if key.startswith(PACKS) else self._names.get(key[: key.find("/") + 1])
+        names = self._needed_packs() if key.startswith(PACKS) else self._names.get(key[: key.find("/") + 1])
         if names is None:
             return True
         try:
             return bytes.fromhex(key.rpartition("/")[2]) in names
         except ValueError:
             return True
+
+    def _needed_packs(self) -> frozenset[bytes]:
+        if self._needed is None:
+            targets = {note.target for note in self._moved.values()}
+            self._needed = frozenset(self.packs.keys() - self._covered | targets)
+        return self._needed
 
 
 async def expired_commits(repositories: Repositories) -> set[bytes]:
@@ -132,12 +142,15 @@ async def expired_commits(repositories: Repositories) -> set[bytes]:
     return {bytes.fromhex(name) for name in listed if len(name) == 2 * ID_BYTES}
 
 
-async def mark(repositories: Repositories, expired: Collection[bytes]) -> Reachable:
+async def mark(
+    repositories: Repositories, expired: Collection[bytes], advance: Callable[[int], None] = lambda _: None
+) -> Reachable:
     """All that the refs of this moment reach; of `expired` commits not the trees, unless a ref names them now.
 
-    Raises CorruptDataError where what is needed cannot be told, and what a store raises.
+    `advance` is told of each page and recipe. Raises CorruptDataError where what is needed cannot be told, and what a
+    store raises.
     """
-    marks = _Marks()
+    marks = _Marks(advance)
     walk = Walk(repositories, marks)
     roots = await walk.roots()
     walk.treeless = set(expired) - roots.tips

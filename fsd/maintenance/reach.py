@@ -19,6 +19,7 @@ from fsd.format.keys import ObjectKind
 from fsd.format.page import Page
 from fsd.format.recipe import Recipe
 from fsd.format.ref import Move, RefKind
+from fsd.repo.objects import Objects, StoreLoader
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
 from fsd.tasks import gather
@@ -75,7 +76,8 @@ class Walk:
         self._repositories = repositories
         self.treeless: Container[bytes] = ()
         """Commits that count without their trees, since these were let go of."""
-        self._objects = repositories.objects
+        # As they are in the store now: an object that was written anew may lead to other packs.
+        self._objects = Objects(StoreLoader(repositories.store), repositories.limits, where=repositories.store.url)
         self._visitor = visitor
         self._tasks = repositories.limits.fetch_requests
         self.reached = Reached()

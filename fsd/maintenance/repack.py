@@ -10,7 +10,8 @@ is there. Killed in between, there is a pack that nobody names.
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
@@ -126,19 +127,20 @@ class _Writing:
             at += chunk.stored
         if len(places) != len(needed):
             raise CorruptDataError(f"trees look for chunks in pack {pack.hex()} where none begins")
-        async for number, stored in _chunks(repositories, pack, contents, places):
-            chunk = contents[number]
-            await trio.to_thread.run_sync(partial(decode_chunk, chunk.id, stored, chunk.length))
-            offsets[number] = self._offset
-            self.table += encode_row(chunk.id, chunk.stored, chunk.length)
-            self._offset += chunk.stored
-            await self._upload.write(stored)
+        async with aclosing(_chunks(repositories, pack, contents, places)) as chunks:
+            async for number, stored in chunks:
+                chunk = contents[number]
+                await trio.to_thread.run_sync(partial(decode_chunk, chunk.id, stored, chunk.length))
+                offsets[number] = self._offset
+                self.table += encode_row(chunk.id, chunk.stored, chunk.length)
+                self._offset += chunk.stored
+                await self._upload.write(stored)
         return offsets
 
 
 async def _chunks(
     repositories: Repositories, pack: bytes, contents: Contents, places: list[tuple[int, int]]
-) -> AsyncIterator[tuple[int, bytes]]:
+) -> AsyncGenerator[tuple[int, bytes]]:
     """The stored form of chunks given by number and offset, in ranges as long as readers ask for."""
     limits = repositories.limits
     run: list[tuple[int, int]] = []

@@ -9,7 +9,7 @@ Each step can be killed and done again; several collectors may be at it. The gra
 they are reading.
 
 On a store whose versions name contents (S3), an object that was written anew with equal bytes is known by its time;
-what is written in the instant between that look and the deletion is not seen (docs/decisions/0054).
+what is written in the instant between that look and the deletion is not seen (docs/decisions/0120).
 """
 
 from __future__ import annotations
