@@ -6,9 +6,12 @@ device is a plain string. `torch.load` puts it back there, and fails where there
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
+import struct
 import zipfile
+import zlib
 from contextlib import suppress
 from typing import BinaryIO
 
@@ -19,8 +22,10 @@ MAX_PICKLE_BYTES = 64 * 1024 * 1024
 
 MAX_OPCODES = 20_000_000
 
-_DEVICE = re.compile(r"(?:cpu|cuda|hip|xpu|mps|npu|hpu|xla|meta)(?::\d+)?\Z")
+_DEVICE = re.compile(r"(?:cpu|cuda|hip|xpu|mps|npu|hpu|xla|meta)(?::[0-9]{1,4})?\Z")
 _ZIP = b"PK\x03\x04"
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""PyTorch stores; who packs an archive anew deflates. Others would need libraries that fail in ways of their own."""
 _LEGACY_HEAD_BYTES = 64
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """The first object of a checkpoint of PyTorch before 1.6."""
@@ -40,9 +45,21 @@ def _archived(file: BinaryIO) -> bytes:
             [entry] = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
             if entry.file_size > MAX_PICKLE_BYTES:
                 raise NotThatFormatError("its pickle is too long to look through")
+            if entry.compress_type not in _COMPRESSIONS:
+                raise NotThatFormatError("its pickle is compressed as none of PyTorch is")
             with archive.open(entry) as pickle:
                 return pickle.read(MAX_PICKLE_BYTES)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+    except NotThatFormatError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,  # of headers that lie outside of the file
+        ValueError,
+        OverflowError,
+        RuntimeError,  # encrypted, or a feature that the library lacks
+        EOFError,
+    ) as error:
         raise NotThatFormatError(f"it is no archive of PyTorch: {error}") from None
 
 
@@ -63,18 +80,18 @@ def devices_in(data: bytes) -> set[str]:
     """The devices that are named by strings of the pickles in `data`, which stand one after the other up to what is
     none."""
     found: set[str] = set()
-    start = seen = 0
-    while start < len(data) and seen < MAX_OPCODES:
-        end = start
+    stream = io.BytesIO(data)  # each pickle is read where it lies: there may be as many as `data` has bytes
+    seen = 0
+    while seen < MAX_OPCODES:
+        ended = False
         with suppress(ValueError, OverflowError):  # here are no pickles any more
-            for opcode, argument, position in pickletools.genops(data[start:]):
+            for opcode, argument, _ in pickletools.genops(stream):
                 seen += 1
                 if isinstance(argument, str) and _DEVICE.match(argument):
                     found.add(argument)
-                if seen >= MAX_OPCODES or position is None:
+                ended = opcode.name == "STOP"
+                if seen >= MAX_OPCODES:
                     break
-                end = start + position + 1 if opcode.name == "STOP" else start
-        if end == start:
+        if not ended:
             break
-        start = end
     return found

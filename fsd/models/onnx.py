@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from fsd.models.description import Description, NotThatFormatError, Tensor
+from fsd.models.description import Description, NotThatFormatError, Tensor, is_shape, shown_name
 
 MAX_TEXT_BYTES = 64 * 1024
 """A name or a producer longer than this is none."""
@@ -19,7 +19,9 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 _MODEL_PRODUCER, _MODEL_GRAPH, _MODEL_OPSET = 2, 7, 8
 _GRAPH_INITIALIZER = 5
-_TENSOR_DIMS, _TENSOR_DTYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
+_TENSOR_DIMS, _TENSOR_DTYPE, _TENSOR_NAME = 1, 2, 8
+_TENSOR_NUMBERS = frozenset((4, 5, 7, 9, 10, 11))
+"""Where the numbers are: one field a type, or all of them raw."""
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 
 DTYPES = (
@@ -139,8 +141,8 @@ def _tensor(reader: _Reader, message: _Field) -> Tensor:
             dtype = field.value
         elif field.number == _TENSOR_DIMS:
             shape += reader.varints(field)
-        elif field.end and field.number not in (_TENSOR_NAME,):
-            size += field.end - field.value if field.number in (_TENSOR_RAW, 4, 5, 7, 10, 11) else 0
-    if len(shape) > MAX_DIMENSIONS or max(shape, default=0) >= 1 << 63:
-        raise NotThatFormatError(f"tensor {name!r} has an impossible shape")
+        elif field.end and field.number in _TENSOR_NUMBERS:
+            size += field.end - field.value
+    if len(shape) > MAX_DIMENSIONS or not is_shape(shape):
+        raise NotThatFormatError(f"tensor {shown_name(name)} has an impossible shape")
     return Tensor(name, DTYPES[dtype] if dtype < len(DTYPES) else f"type {dtype}", tuple(shape), size)

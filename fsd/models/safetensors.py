@@ -6,10 +6,13 @@ import json
 import struct
 from typing import Any, BinaryIO
 
-from fsd.models.description import Description, NotThatFormatError, Tensor
+from fsd.models.description import Description, NotThatFormatError, Tensor, is_shape, shown_name
 
 MAX_HEADER_BYTES = 100_000_000
 """The format's own limit."""
+
+MAX_DTYPE_CHARACTERS = 32
+"""None of the format's has more than eight."""
 
 _LENGTH = struct.Struct("<Q")
 
@@ -42,13 +45,20 @@ def _tensor(name: str, about: Any, data_bytes: int) -> Tensor:
     try:
         dtype, shape, (start, end) = about["dtype"], about["shape"], about["data_offsets"]
     except (TypeError, KeyError, ValueError):
-        raise NotThatFormatError(f"its header says of tensor {name!r} what it cannot") from None
-    is_shape = isinstance(shape, list) and all(_is_count(each) for each in shape)
-    if not isinstance(dtype, str) or not is_shape or not (_is_count(start) and _is_count(end)):
-        raise NotThatFormatError(f"its header says of tensor {name!r} what it cannot")
+        raise NotThatFormatError(f"its header says of tensor {shown_name(name)} what it cannot") from None
+    if not (_is_dtype(dtype) and _is_shape(shape) and _is_count(start) and _is_count(end)):
+        raise NotThatFormatError(f"its header says of tensor {shown_name(name)} what it cannot")
     if not start <= end <= data_bytes:
-        raise NotThatFormatError(f"tensor {name!r} lies outside of the file")
+        raise NotThatFormatError(f"tensor {shown_name(name)} lies outside of the file")
     return Tensor(name, dtype, tuple(shape), end - start)
+
+
+def _is_dtype(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and len(value) <= MAX_DTYPE_CHARACTERS
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and all(_is_count(each) for each in value) and is_shape(value)
 
 
 def _is_count(value: object) -> bool:

@@ -1,7 +1,8 @@
 """What a commit says of the model files in it: format, tensors, types. Kept in its metadata as `models`, by path.
 
 Only what is new or changed is looked into, and of that only headers, no tensors. Nothing is executed. What the folder's
-last commit said of the others is taken over. A file that cannot be described is published like any other.
+last commit said of the others is taken over. A file that cannot be described is published like any other: nothing that
+is in one, or is said of it, makes a folder unpublishable.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import os
 from collections.abc import Generator, Mapping
 from typing import Any
 
+from fsd.errors import UsageError
+from fsd.format.commit import check_words
 from fsd.models.description import Description, NotThatFormatError
 from fsd.models.files import describe_file, describer_of
 from fsd.publish.delta import Batch
+from fsd.publish.landing import Request
 from fsd.publish.source import ChangedError, Found, SourceFolder, UnreadableError, shown
 from fsd.repo.builder import Removal
 
@@ -55,21 +59,29 @@ class ModelFiles:
                 assert isinstance(change, Found)
                 self._fresh.append(change)
 
-    def describe(self, source: SourceFolder) -> dict[str, Any]:
-        """All that is known of the models, by path. Blocks."""
+    def describe(self, source: SourceFolder, request: Request) -> dict[str, Any]:
+        """All that is known of the models, by path, as far as the commit of `request` can say it. Blocks."""
         for found in self._fresh:
             path = _text(found)
             description = self._described(source, found)
             if path is None or description is None:
                 continue
-            self._known[path] = description.summary()
+            summary = description.summary()
+            if not _can_be_said(request, {path: summary}):
+                self.warnings.append(f"the commit does not say what is in {shown(found.path)}: it cannot be stored")
+                continue
+            self._known[path] = summary
             if description.needs_gpu:
-                devices = ", ".join(description.devices)
+                devices = ", ".join(summary["devices"])
                 self.warnings.append(
                     f"{shown(found.path)} holds tensors of {devices}, and loading it fails where there is none of "
                     "these; save it as safetensors, which loads everywhere"
                 )
-        return dict(sorted(self._known.items())[:MAX_MODELS])
+        models = dict(sorted(self._known.items())[:MAX_MODELS])
+        if not _can_be_said(request, models):
+            self.warnings.append("the commit does not say what is in its models: together it is too long to be stored")
+            return {}
+        return models
 
     def _described(self, source: SourceFolder, found: Found) -> Description | None:
         try:
@@ -90,3 +102,12 @@ def _text(change: Found | Removal) -> str | None:
         return path.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _can_be_said(request: Request, models: Mapping[str, Any]) -> bool:
+    """Whether a commit holds this beside the words of `request`."""
+    try:
+        check_words(request.author, request.message, {**request.metadata, METADATA_KEY: models})
+    except UsageError:
+        return False
+    return True

@@ -235,7 +235,7 @@ class _Publisher:
                 )
                 nursery.cancel_scope.cancel()
             self._is_complete = True
-            described = await trio.to_thread.run_sync(models.describe, self._source)
+            described = await trio.to_thread.run_sync(models.describe, self._source, self._request)
             if described:
                 metadata = {**self._request.metadata, METADATA_KEY: described}
                 self._request = replace(self._request, metadata=metadata)

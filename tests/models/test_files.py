@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import struct
 import zipfile
@@ -14,7 +15,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from fsd.models.description import Describe, Description, NotThatFormatError, Tensor
+from fsd.models.checkpoint import devices_in
+from fsd.models.description import MAX_ELEMENTS, MAX_SUMMARY_PARTS, Describe, Description, NotThatFormatError, Tensor
 from fsd.models.files import DESCRIBERS, describe_file, describer_of
 
 # --- making files without the libraries that usually do
@@ -69,16 +71,23 @@ def pickled(value: object, protocol: int = 2) -> bytes:
     return out.getvalue()
 
 
-def checkpoint(*devices: str, legacy: bool = False) -> bytes:
+def checkpoint(*devices: str, legacy: bool = False, compression: int = zipfile.ZIP_STORED) -> bytes:
     value = {f"layer{number}": _Storage(device) for number, device in enumerate(devices)}
     if legacy:
         parts = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, value, ["0"])
         return b"".join(map(pickled, parts)) + struct.pack("<12f", *range(12))
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
+    with zipfile.ZipFile(out, "w", compression) as archive:
         archive.writestr("archive/data.pkl", pickled(value))
         archive.writestr("archive/data/0", struct.pack("<12f", *range(12)))
     return out.getvalue()
+
+
+def spoilt_checkpoint() -> bytes:
+    """One that was packed anew, with a flipped byte in the midst of its compressed pickle."""
+    data = bytearray(checkpoint("cuda:0", compression=zipfile.ZIP_DEFLATED))
+    data[data.index(b"data.pkl") + len("data.pkl")] ^= 0xFF
+    return bytes(data)
 
 
 def described(name: str, data: bytes) -> Description:
@@ -99,7 +108,7 @@ def test_names() -> None:
         assert describe_file(name, io.BytesIO(), 0) is None
 
 
-SHAPES = st.lists(st.integers(0, 1 << 20), max_size=5)
+SHAPES = st.lists(st.integers(0, 1 << 20), max_size=5).filter(lambda shape: math.prod(shape) < MAX_ELEMENTS)
 
 
 @given(st.dictionaries(st.text(max_size=10).filter("__metadata__".__ne__), SHAPES, max_size=5))
@@ -147,6 +156,25 @@ def test_checkpoints(legacy: bool) -> None:
     assert of_gpu.summary() == {"format": "pytorch", "devices": ["cpu", "cuda:1"]}
 
 
+def test_a_checkpoint_that_was_packed_anew() -> None:
+    assert described("m.pt", checkpoint("cuda:1", compression=zipfile.ZIP_DEFLATED)).devices == ("cuda:1",)
+
+
+def test_many_small_pickles_are_read_where_they_lie() -> None:
+    data = _Sliced(pickle.dumps(None, 0) * 1000 + pickled("cuda:3"))
+    assert devices_in(data) == {"cuda:3"}
+    assert data.bytes_copied <= len(data)
+
+
+class _Sliced(bytes):
+    bytes_copied = 0
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        self.bytes_copied += len(part) if isinstance(part, bytes) else 1
+        return part
+
+
 class _Trap:
     def __reduce__(self) -> tuple[Any, ...]:
         return _spring, ()
@@ -174,6 +202,16 @@ def test_a_summary_is_small() -> None:
     }
 
 
+def test_a_summary_is_small_whatever_is_in_the_file() -> None:
+    header = {f"t{n}": {"dtype": f"T{n}", "shape": [1], "data_offsets": [0, 4]} for n in range(1000)}
+    header["most"] = header["also"] = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    dtypes = described("m.safetensors", safetensors(header, bytes(4))).summary()["dtypes"]
+    assert len(dtypes) == MAX_SUMMARY_PARTS
+    assert dtypes["F32"] == 2
+    devices = described("m.pt", checkpoint(*(f"cuda:{n}" for n in range(1000)))).summary()["devices"]
+    assert len(devices) == MAX_SUMMARY_PARTS
+
+
 # --- what is refused
 
 
@@ -188,6 +226,7 @@ SOUND = {
     "m.safetensors": safetensors({"w": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}, bytes(12)),
     "m.onnx": onnx([onnx_tensor("w", 1, [3], bytes(12), packed=False)]),
     "m.pt": checkpoint("cuda:0"),
+    "m.ckpt": checkpoint("cuda:0", compression=zipfile.ZIP_DEFLATED),
     "m.pth": checkpoint("cuda:0", legacy=True),
 }
 
@@ -202,6 +241,9 @@ def test_damaged_files_do_no_harm(name: str, at: float, byte: int, cut: float) -
         describe_file(name, io.BytesIO(kept), len(kept))
 
 
+F32: dict[str, Any] = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
 @pytest.mark.parametrize(
     ("name", "data", "why"),
     [
@@ -209,13 +251,26 @@ def test_damaged_files_do_no_harm(name: str, at: float, byte: int, cut: float) -
         ("m.safetensors", safetensors([1]), "no JSON object"),
         ("m.safetensors", safetensors({"w": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 0]}}), "cannot"),
         ("m.safetensors", safetensors({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}), "outside"),
+        ("m.safetensors", safetensors({"w": {**F32, "dtype": "\ud800"}}, bytes(4)), "cannot"),
+        ("m.safetensors", safetensors({"w": {**F32, "dtype": "F" * 33}}, bytes(4)), "cannot"),
+        ("m.safetensors", safetensors({"w": {**F32, "shape": [1 << 32, 1 << 31]}}, bytes(4)), "cannot"),
+        ("m.safetensors", safetensors({"w": {**F32, "shape": [1 << 31] * 10_000}}, bytes(4)), "cannot"),
+        ("m.safetensors", safetensors({"w" * 10_000: {}}), r"^.{,200}$"),
+        ("m.onnx", onnx([onnx_tensor("w", 1, [1 << 32, 1 << 31], b"", packed=True)]), "impossible shape"),
         ("m.onnx", b"", "no model"),
         ("m.onnx", message(7, b"")[:-1] + b"\x05", "cut off"),
         ("m.pt", b"", "no pickle"),
         ("m.pt", pickle.dumps([1, 2]), "no checkpoint"),
         ("m.pt", b"PK\x03\x04" + bytes(100), "no archive"),
+        ("m.pt", spoilt_checkpoint(), "no archive"),
+        ("m.pt", checkpoint("cpu", compression=zipfile.ZIP_LZMA), "^its pickle is compressed"),
     ],
 )
 def test_what_is_wrong_is_said(name: str, data: bytes, why: str) -> None:
     with pytest.raises(NotThatFormatError, match=why):
         describe_file(name, io.BytesIO(data), len(data))
+
+
+def test_an_empty_tensor_may_have_large_dimensions() -> None:
+    header = {"w": {"dtype": "F32", "shape": [1 << 40, 1 << 40, 0], "data_offsets": [0, 0]}}
+    assert described("m.safetensors", safetensors(header)).parameters == 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fsd.format.limits import MAX_HEADER_BYTES
 from fsd.stores.memory import MemoryStore
-from tests.models.test_files import checkpoint, onnx, onnx_tensor, safetensors
+from tests.models.test_files import checkpoint, onnx, onnx_tensor, safetensors, spoilt_checkpoint
 from tests.publish.folders import DIRECTORY, Desk, Folder, file
 
 
@@ -67,3 +68,32 @@ async def test_a_checkpoint_of_a_gpu_is_warned_of(tmp_path: Path) -> None:
     assert "save it as safetensors" in published.warnings[1]
     again = await desk.commit()
     assert again.warnings == ()
+
+
+async def test_no_model_file_makes_a_folder_unpublishable(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, store=MemoryStore())
+    tensor = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    folder: Folder = {
+        b"spoilt.pt": file(spoilt_checkpoint()),
+        b"dtype.safetensors": file(safetensors({"w": {**tensor, "dtype": "\ud800"}}, bytes(4))),
+        b"huge.safetensors": file(safetensors({"w": {**tensor, "shape": [1 << 62] * 1000}}, bytes(4))),
+        b"sound.safetensors": file(weights(2)),
+    }
+    published = await desk.commit(folder)
+    assert list(await models_of(desk, published.commit)) == ["sound.safetensors"]
+    assert [warning.partition(" ")[0] for warning in published.warnings] == ["dtype.safetensors", "huge.safetensors"]
+
+
+async def test_what_a_commit_has_no_room_for_is_left_out(tmp_path: Path) -> None:
+    """The words of people come first."""
+    desk = Desk(tmp_path, store=MemoryStore())
+    room = MAX_HEADER_BYTES - 64 * 1024
+    one = await desk.commit({b"a.safetensors": file(weights(2))}, metadata={"note": "x" * (room - 100)})
+    assert await models_of(desk, one.commit) is None
+    [warning] = one.warnings
+    assert warning == "the commit does not say what is in a.safetensors: it cannot be stored"
+    many: Folder = {b"%d.safetensors" % number: file(weights(number)) for number in range(20)}
+    all_of_them = await desk.commit(many, metadata={"note": "x" * (room - 1000)})
+    assert await models_of(desk, all_of_them.commit) is None
+    [warning] = all_of_them.warnings
+    assert "together it is too long" in warning
