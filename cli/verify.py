@@ -15,7 +15,7 @@ from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import opened
 from fsd_cli.output import json_option, print_json, say
 from fsd_cli.progress import ProgressBar
-from fsd_cli.text import count, duration
+from fsd_cli.text import count, duration, one_line, shown
 
 SHOWN = 20
 """Damages and files shown as text; JSON has all that were kept."""
@@ -70,13 +70,13 @@ class _Shown:
 
 def _print(report: Report, seconds: float, *, data: bool) -> None:
     for damage in report.damages[:SHOWN]:
-        way = f"  ({damage.way})" if damage.way and damage.way != damage.id else ""
-        say(f"{damage.what:8} {damage.id}{way}: {damage.why}")
+        way = f"  ({shown(damage.way)})" if damage.way and damage.way != damage.id else ""
+        say(f"{damage.what:8} {shown(damage.id)}{way}: {one_line(damage.why)}")
     _more(len(report.damages))
     if report.files_concerned:
         say(f"{count(report.files_concerned, 'file')} cannot be read whole:")
         for file in report.files[:SHOWN]:
-            say(f"  {file}")
+            say(f"  {shown(file)}")
         _more(report.files_concerned)
     say(f"  refs     {report.refs:,}, with {count(report.commits, 'commit')}")
     say(f"  objects  {report.objects:,} read and checked")

@@ -159,7 +159,7 @@ class Walk:
             return
         self._visitor.page(page, way)
         recipes = [
-            (piece.id, f"{way}/{entry.path.decode(errors='replace')}")
+            (piece.id, f"{way}/{entry.path.decode(errors='surrogateescape')}")
             for entry in map(page.entry, page.recipe_positions())
             for piece in entry.pieces
         ]

@@ -62,3 +62,16 @@ def test_a_flipped_bit(fsd: Fsd, copy: Path) -> None:
     assert code == 6
     assert out.startswith("chunk    ")
     assert f"(pack {pack.name} at " in out
+
+
+def test_names_do_nothing_to_the_terminal(fsd: Fsd, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "odd\nname \x1b[1m").write_text("odd")
+    fsd("commit", folder, "odd")
+    [pack] = [path for path in (fsd.own_store / "packs").rglob("*") if path.is_file()]
+    pack.unlink()
+    code, out, _ = fsd.result("verify")
+    assert code == 6
+    assert "\x1b" not in out
+    assert any(line.endswith('/odd\\nname \\x1b[1m"') for line in out.splitlines())
