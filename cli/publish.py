@@ -94,6 +94,8 @@ def commit(
         print_json(_as_json(request, published, seconds))
     else:
         _print(request, directory, published, seconds)
+        for warning in published.warnings:
+            note(warning)
 
 
 async def _commit_edit(

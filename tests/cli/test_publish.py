@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.models.test_files import checkpoint
+
 from .conftest import Fsd, make_birds
 
 
@@ -196,3 +198,18 @@ def test_merging(fsd: Fsd, tmp_path: Path) -> None:
     assert [entry["name"] for entry in fsd.json("ls", "birds/main")] == ["labels.csv", "mine.csv"], (
         "the rest is removed"
     )
+
+
+def test_a_checkpoint_that_needs_a_gpu_is_warned_of(fsd: Fsd, folder: Path) -> None:
+    fsd("init")
+    (folder / "model.pt").write_bytes(checkpoint("cpu", "cuda:0"))
+    code, out, err = fsd.result("commit", folder, "birds")
+    assert code == 0
+    assert "cuda" not in out
+    [warning] = err.splitlines()
+    assert warning.startswith("fsd: model.pt holds tensors of cpu, cuda:0")
+    (folder / "model.pt").write_bytes(checkpoint("cuda:1"))
+    code, out, err = fsd.result("commit", folder, "birds", "--json")
+    assert (code, err) == (0, "")
+    [said] = json.loads(out)["warnings"]
+    assert said.startswith("model.pt holds tensors of cuda:1")
