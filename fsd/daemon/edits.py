@@ -126,7 +126,9 @@ class Edits:
     def discard(self, edit: Edit) -> None:
         """Take an edit away with all its changes. Raises MountBusyError while somebody uses it."""
         self._unmount(edit)
-        shutil.rmtree(edit.folder)
+        while os.path.lexists(edit.folder):
+            with suppress(FileNotFoundError):  # somebody else takes it away as well, or has
+                shutil.rmtree(edit.folder)
         if edit.made_place:
             with suppress(OSError):
                 os.rmdir(edit.place)
