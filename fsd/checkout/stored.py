@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import trio
 
+from fsd.cache.plan import Range, check_placed, coalesce
 from fsd.errors import CorruptDataError
 from fsd.format.model import Entry, PlacedChunk
 from fsd.format.pack import decode_chunk
 from fsd.ids import Buffer
+from fsd.limits import MIB
 from fsd.repo.repository import Repositories
 from fsd.stores.base import ObjectNotFoundError
 from fsd.tasks import gather
@@ -17,6 +20,9 @@ from fsd.vfs.pieces import Pieces
 
 _REQUESTS = 16
 """Ranges asked for at once, of one call."""
+
+_EDGE_BYTES = MIB
+"""A stretch of a file begins and ends within chunks: one as long as a request would need a second one for its end."""
 
 
 class StoredContents:
@@ -27,11 +33,8 @@ class StoredContents:
 
     async def read_small(self, files: Sequence[Entry]) -> list[Buffer]:
         """See `Contents`."""
-        wanted: dict[bytes, PlacedChunk] = {}
         chunks_of = [await self._chunks(file) for file in files]
-        for chunks in chunks_of:
-            wanted.update((chunk.id, chunk) for chunk in chunks)
-        plain = await self._load(wanted.values())
+        plain = await self._load(chain.from_iterable(chunks_of))
         return [b"".join([plain[chunk.id] for chunk in chunks]) for chunks in chunks_of]
 
     async def read(self, file: Entry, pieces: Pieces, start: int, end: int) -> Sequence[Buffer]:  # noqa: ARG002
@@ -55,50 +58,39 @@ class StoredContents:
         return (await Pieces(file, self._repositories.objects).run(0, file.size)).chunks if file.size else ()
 
     async def _load(self, chunks: Iterable[PlacedChunk]) -> dict[bytes, Buffer]:
-        """The plaintext of chunks, by id. Stretches of a pack with no large gap are one request each."""
+        """The plaintext of chunks, by id. Raises CorruptDataError, and what a store raises."""
         plain: dict[bytes, Buffer] = {}
 
-        async def load(stretch: Sequence[PlacedChunk]) -> None:
-            first, last = stretch[0].placement, stretch[-1].placement
-            length = last.offset + last.stored - first.offset
+        async def load(wanted: Range) -> None:
             try:
-                stored = await self._repositories.packs.read(first.pack, first.offset, length)
+                stored = await self._repositories.packs.read(wanted.pack, wanted.start, wanted.length)
             except ObjectNotFoundError as error:
                 raise CorruptDataError(
-                    f"pack {first.pack.hex()} is missing from {self._repositories.store.url}", hint="see 'fsd verify'"
+                    f"pack {wanted.pack.hex()} is missing from {self._repositories.store.url}", hint="see 'fsd verify'"
                 ) from error
-            plain.update(await trio.to_thread.run_sync(_decode, stretch, stored))
+            plain.update(await trio.to_thread.run_sync(_decode, wanted, stored))
 
+        placed = {chunk.id: chunk for chunk in chunks}
+        for chunk in placed.values():
+            check_placed(chunk)
         limits = self._repositories.limits
-        stretches = _stretches(chunks, limits.range_gap_bytes, limits.range_bytes)
-        await gather(load, stretches, tasks=_REQUESTS)
+        ranges = coalesce(
+            placed.values(),
+            range_bytes=limits.range_bytes + _EDGE_BYTES,
+            gap_bytes=limits.range_gap_bytes,
+        )
+        await gather(load, ranges, tasks=_REQUESTS)
         return plain
 
 
-def _decode(stretch: Sequence[PlacedChunk], stored: bytes) -> dict[bytes, Buffer]:
+def _decode(wanted: Range, stored: bytes) -> dict[bytes, Buffer]:
     """Raises CorruptDataError."""
-    start, view = stretch[0].placement.offset, memoryview(stored)
+    view = memoryview(stored)
     plain: dict[bytes, Buffer] = {}
-    for chunk in stretch:
-        at = chunk.placement.offset - start
+    for chunk in wanted.chunks:
+        at = chunk.placement.offset - wanted.start
         part = view[at : at + chunk.placement.stored]
         if len(part) != chunk.placement.stored:
-            raise CorruptDataError(f"pack {chunk.placement.pack.hex()} ends within chunk {chunk.id.hex()}")
+            raise CorruptDataError(f"pack {wanted.pack.hex()} ends within chunk {chunk.id.hex()}")
         plain[chunk.id] = decode_chunk(chunk.id, part, chunk.length)
     return plain
-
-
-def _stretches(chunks: Iterable[PlacedChunk], gap_bytes: int, most_bytes: int) -> list[list[PlacedChunk]]:
-    """Chunks in the order of their packs, those together that one request brings."""
-    stretches: list[list[PlacedChunk]] = []
-    pack, start, end = b"", 0, 0
-    for chunk in sorted(chunks, key=lambda chunk: (chunk.placement.pack, chunk.placement.offset)):
-        placement = chunk.placement
-        after = placement.offset + placement.stored
-        if placement.pack == pack and placement.offset - end <= gap_bytes and after - start <= most_bytes:
-            stretches[-1].append(chunk)
-        else:
-            stretches.append([chunk])
-            pack, start = placement.pack, placement.offset
-        end = after
-    return stretches

@@ -270,3 +270,22 @@ async def test_neighbours_in_a_pack_are_one_request(tmp_path: Path) -> None:
     with pytest.raises(StoreUnreachableError, match="gone"):
         await checked_out(desk, commit, tmp_path / "third")
     store.assert_all_exercised()
+
+
+async def test_a_stretch_of_a_large_file_is_one_request(shop: tuple[Desk, bytes]) -> None:
+    """Also where it begins and ends within chunks."""
+    desk, commit = shop
+    store = FaultyStore(desk.store)
+    repositories = await open_repositories(store, limits=LIMITS)
+    tree = await repositories.tree(commit)
+    found = await tree.find(b"train", b"large")
+    assert found is not None
+    large = found.page.entry(found.position)
+    pieces = Pieces(large, repositories.objects)
+    await pieces.run(0, large.size)  # its recipe is known
+    contents = StoredContents(repositories)
+    store.calls.clear()
+    start = 12_345
+    parts = await contents.read(large, pieces, start, start + LARGE_BYTES)
+    assert b"".join(parts) == FOLDER[b"train/large"].data[start : start + LARGE_BYTES]
+    assert [call.operation for call in store.calls] == ["get_range"]
