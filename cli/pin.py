@@ -19,12 +19,13 @@ from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import RevisionKind, parse_revision, resolve
 from fsd.repo.subsets import open_tree
+from fsd_cli.bar import Amount
 from fsd_cli.completion import complete_place
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import run_on_store
 from fsd_cli.output import json_option, note, print_json, say
 from fsd_cli.paths import Place, find_entry, parse_place
-from fsd_cli.progress import Amount, ProgressBar
+from fsd_cli.progress import ProgressBar
 from fsd_cli.text import count, shown, text_of
 from fsd_cli.worktrees import WorkTree, link_in, work_tree_at
 

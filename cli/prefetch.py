@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,8 +19,8 @@ from click.shell_completion import CompletionItem
 from fsd.config import format_size
 from fsd.daemon import control_client, mounts
 from fsd.errors import FsdError, NotFoundError, UsageError
+from fsd_cli.bar import Bar
 from fsd_cli.output import json_option, note, print_json, say
-from fsd_cli.progress import ProgressBar
 from fsd_cli.text import count, duration, shown
 
 _FIND_TIMEOUT_S = 60.0
@@ -184,25 +183,25 @@ def _rate(result: dict[str, Any]) -> str:
 
 def result_of(asking: AbstractContextManager[Iterator[dict[str, Any]]]) -> dict[str, Any]:
     """What the daemon answers in the end; shows its progress until then."""
-    bar = _Bar()
+    bars = _Bars()
     try:
         with asking as lines:
             for line in lines:
                 if "result" in line:
                     found: dict[str, Any] = line["result"]
                     return found
-                bar.show(line.get("progress", {}))
+                bars.show(line.get("progress", {}))
     finally:
-        bar.clear()
+        bars.clear()
     raise AssertionError("an answer ends with its result")
 
 
-class _Bar:
+class _Bars:
     """A progress bar for each phase."""
 
     def __init__(self) -> None:
         self._phase = ""
-        self._bar: ProgressBar | None = None
+        self._bar: Bar | None = None
 
     def show(self, progress: dict[str, Any]) -> None:
         """So far it is."""
@@ -211,7 +210,7 @@ class _Bar:
             return
         if self._bar is None or phase != self._phase:
             self.clear()
-            self._phase, self._bar = phase, ProgressBar(_LABELS[phase], clock=time.monotonic)
+            self._phase, self._bar = phase, Bar(_LABELS[phase])
         bar = self._bar
         bar.relabel(_WAITING_LABEL if progress.get("waiting") else _LABELS[phase])
         if "total_bytes" in progress:

@@ -44,7 +44,10 @@ def test_the_modules_have_what_the_list_says(name: str, listed: Listed) -> None:
     assert command.help.startswith(listed.help[:5])
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["--help"], ["nonsense"], ["prefetch", "/"], ["evict", "/"]],
+)
 def test_a_start_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys; from fsd_cli.main import main; main(sys.argv[1:]);"

@@ -10,7 +10,8 @@ import hypothesis.strategies as st
 import pytest
 import trio
 
-from fsd_cli.progress import ITEM_BYTES, Amount, ProgressBar, Sample, draw, rate_of
+from fsd_cli.bar import ITEM_BYTES, Amount, Sample, draw, rate_of
+from fsd_cli.progress import ProgressBar
 from fsd_cli.text import width
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
