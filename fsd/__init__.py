@@ -7,12 +7,16 @@ directories. `open_store` is for where there is none.
 import importlib
 from typing import Any
 
-from fsd.shuffle import BUFFER_BYTES, Shuffled, shuffled
-
 __all__ = ["BUFFER_BYTES", "Shuffled", "open_store", "shuffled"]
 
-_LAZY = {"open_store": "fsd.client.opening"}
-"""What is loaded when it is first asked for, and where from: it takes trio and what a store takes."""
+_LAZY = {
+    "BUFFER_BYTES": "fsd.shuffle",
+    "Shuffled": "fsd.shuffle",
+    "open_store": "fsd.client.opening",
+    "shuffled": "fsd.shuffle",
+}
+"""What is loaded when it is first asked for, and where from: each module of fsd, and so every start of `fsd`, imports
+this one, and should not pay for what it does not use."""
 
 
 def __getattr__(name: str) -> Any:
