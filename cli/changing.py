@@ -18,7 +18,7 @@ from fsd.publish.content import Content
 from fsd.publish.landing import Landed, Request
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
-from fsd_cli.committing import KEPT_MEMORY_BYTES, Said, ShownProgress, commit_options, state_folder
+from fsd_cli.committing import KEPT_MEMORY_BYTES, Said, ShownProgress, commit_options
 from fsd_cli.completion import complete_path, complete_repository
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import opened, run_on_store
@@ -51,7 +51,7 @@ def add(invocation: Invocation, repository: str, path: str, source: Path, said: 
                 request,
                 target,
                 os.fsencode(source),
-                state=state_folder(invocation),
+                state=invocation.state,
                 progress=ShownProgress(bar),
             )
 

@@ -30,7 +30,6 @@ from fsd.repo.repository import Repositories, open_repositories
 from fsd.repo.revisions import Resolved, resolve
 from fsd.repo.subsets import open_tree
 from fsd.stores.retry import single_attempts
-from fsd_cli.committing import state_folder
 from fsd_cli.completion import complete_place
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.mounted import answering_mount
@@ -120,7 +119,7 @@ async def _reading(invocation: Invocation, repositories: Repositories, resolved:
         yield _Reading(repositories, MountedContents(os.fsencode(mounted)))
         return
     settings, marker, store = invocation.settings, repositories.marker, repositories.store
-    folder = settings.cache_dir or default_cache_path(invocation.folder("XDG_CACHE_HOME", ".cache"), marker.id)
+    folder = settings.cache_dir or default_cache_path(invocation.cache_home, marker.id)
     async with AsyncExitStack() as stack:
         try:
             cache = await stack.enter_async_context(
@@ -139,7 +138,7 @@ def _mounted_at(store_url: str, resolved: Resolved) -> str | None:
 
     Blocks, for a moment where a mount hangs.
     """
-    mount = answering_mount(store_url)
+    mount = answering_mount(lambda url: url == store_url)
     if mount is None:
         return None
     version = os.path.join(mount.mountpoint, resolved.repository, resolved.commit.hex())
@@ -180,7 +179,7 @@ def _noting(
     if resolved.subset is not None or place.path:
         return None
     key = ScanKey(os.fsencode(os.path.abspath(directory)), repositories.marker.id, resolved.repository)
-    return partial(_note, state_folder(invocation), key, commit=resolved.commit)
+    return partial(_note, invocation.state, key, commit=resolved.commit)
 
 
 def _note(state: Path, key: ScanKey, folder: bytes, *, commit: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What all commands that make commits have in common: their options, who commits, where notes are kept, the bar."""
+"""What all commands that make commits have in common: their options, who commits, the bar."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pwd
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +17,6 @@ from fsd.memory import use_arenas
 from fsd.publish.landing import Request
 from fsd.tasks import take_short_turns
 from fsd_cli.completion import complete_revision
-from fsd_cli.context import Invocation
 from fsd_cli.paths import DEFAULT_BRANCH
 from fsd_cli.progress import ProgressBar
 
@@ -83,11 +81,6 @@ def commit_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
     return wrapped
-
-
-def state_folder(invocation: Invocation) -> Path:
-    """Where notes are kept that make the next commit cheap."""
-    return invocation.folder("XDG_STATE_HOME", ".local/state") / "fsd"
 
 
 class ShownProgress:

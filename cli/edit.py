@@ -16,7 +16,6 @@ from fsd.errors import ConflictError, NotFoundError, UsageError
 from fsd.repo.refs import SHOWN_DIGITS, short
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import Resolved, resolve
-from fsd_cli.committing import state_folder
 from fsd_cli.completion import complete_place
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.mounted import answering_mount
@@ -60,7 +59,7 @@ def edit(
     """
     if sum((listing, discarded is not None, place is not None)) != 1 or (place is not None) != (directory is not None):
         raise UsageError("one of these at a time", hint="write: fsd edit REPO/REV DIR, or --list, or --discard DIR")
-    edits = Edits(state_folder(invocation))
+    edits = Edits(invocation.state)
     if discarded is not None:
         gone = edits.known_at(discarded)
         edits.discard(gone)
@@ -90,7 +89,7 @@ def _edit(invocation: Invocation, edits: Edits, place: str, directory: Path, *, 
     resolved, store, url = run_on_store(invocation, work)
     if resolved.subset is not None:
         raise UsageError("a commit of a subset would lack the rest", hint=f"edit {parsed.repository}/{resolved.name}")
-    mount = answering_mount(url)
+    mount = answering_mount(lambda mounted: mounted == url)
     if mount is None:
         raise NotFoundError(f"{url} is not mounted", hint="an edit is a view of a mount: see 'fsd mount --help'")
     known = edits.at(directory)

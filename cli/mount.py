@@ -67,7 +67,7 @@ def mount(
         store=_absolute(places[0] if len(places) == 2 else invocation.store_url),
         mountpoint=mountpoint,
         cache=Path(os.path.abspath(cache)) if cache is not None else None,
-        cache_home=invocation.folder("XDG_CACHE_HOME", ".cache"),
+        cache_home=invocation.cache_home,
         limits=limits,
         allow_other=allow_other,
         interposed=not no_interpose,
@@ -211,4 +211,4 @@ def _absolute(store: str) -> str:
 def _log_of(invocation: Invocation, mountpoint: Path) -> Path:
     """A log for each mountpoint: `/mnt/data` has `mnt-data.log`."""
     name = str(mountpoint).strip("/").replace("/", "-") or "root"
-    return invocation.folder("XDG_STATE_HOME", ".local/state") / "fsd" / f"{name[-200:]}.log"
+    return invocation.state / f"{name[-200:]}.log"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fsd.daemon import mounts
-from fsd.errors import FsdError
 
 
-def answering_mount(store_url: str) -> mounts.Mount | None:
-    """The latest mount of the store that answers us. Blocks, for a moment where one hangs."""
+def answering_mount(is_wanted: Callable[[str], bool]) -> mounts.Mount | None:
+    """The latest mount that answers us of a store whose URL `is_wanted`. Blocks, for a moment where one hangs."""
     for mount in reversed(mounts.list_mounts()):
-        if mount.type == mounts.FILESYSTEM_TYPE and mount.source == store_url:
+        if mount.type == mounts.FILESYSTEM_TYPE and is_wanted(mount.source):
             try:
                 mounts.status_of(mount, timeout_s=mounts.STATUS_TIMEOUT_S)
-            except FsdError:
+            except mounts.NotAnsweringError:
                 continue
             return mount
     return None

@@ -21,7 +21,7 @@ from fsd.publish.publisher import Published, publish
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import resolve
-from fsd_cli.committing import KEPT_MEMORY_BYTES, Said, ShownProgress, commit_options, state_folder
+from fsd_cli.committing import KEPT_MEMORY_BYTES, Said, ShownProgress, commit_options
 from fsd_cli.completion import complete_repository, complete_revision
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import create_own_store, opened
@@ -65,8 +65,7 @@ def commit(
     if base is not None and not merge:
         raise UsageError("--base says what a merge starts from", hint="add --merge")
     request = replace(said.request(repository), allow_empty=allow_empty, merge=merge)
-    state = state_folder(invocation)
-    edits = Edits(state)
+    edits = Edits(invocation.state)
     edit = edits.at(directory)
 
     async def main() -> tuple[Published, float]:
@@ -83,7 +82,7 @@ def commit(
                 repositories,
                 os.fsencode(directory),
                 replace(request, base=made_from),
-                state=state,
+                state=invocation.state,
                 progress=ShownProgress(bar),
             )
         return published, trio.current_time() - started

@@ -20,6 +20,7 @@ from fsd.ids import content_id
 from fsd.pins import manifest, worktree
 from fsd.pins.manifest import DEFAULT_MOUNTPOINT, Manifest
 from fsd_cli.context import Invocation, pass_invocation, run_command
+from fsd_cli.mounted import answering_mount
 from fsd_cli.output import note, say
 from fsd_cli.text import count, shown
 from fsd_cli.worktrees import Pin, WorkTree
@@ -124,27 +125,16 @@ def _advised(error: FsdError, wanted: Manifest) -> FsdError:
 
 def _show_to_us_alone(context: click.Context, invocation: Invocation, wanted: Manifest) -> None:
     """Let this process see the store at the mountpoint, from wherever this user can have it mounted."""
-    own = invocation.folder("XDG_STATE_HOME", ".local/state") / "fsd"
-    staging = own / "staging"
+    staging = invocation.state / "staging"
     staging.mkdir(parents=True, exist_ok=True)
-    source = _mounted_somewhere(wanted)
-    if source is None:
-        source = own / "mounts" / content_id(wanted.store.encode()).hex()[:16]
+    mounted = answering_mount(wanted.is_store)
+    if mounted is not None:
+        source = Path(mounted.mountpoint)
+    else:
+        source = invocation.state / "mounts" / content_id(wanted.store.encode()).hex()[:16]
         source.mkdir(parents=True, exist_ok=True)
         run_command(context, "mount", places=(wanted.store, os.fspath(source)))
     namespace.show_at(source, Path(wanted.mountpoint), staging)
-
-
-def _mounted_somewhere(wanted: Manifest) -> Path | None:
-    """A mount of the store that answers us."""
-    for mount in reversed(mounts.list_mounts()):
-        if mount.type == mounts.FILESYSTEM_TYPE and wanted.is_store(mount.source):
-            try:
-                mounts.status_of(mount, timeout_s=mounts.STATUS_TIMEOUT_S)
-            except mounts.NotAnsweringError:
-                continue
-            return Path(mount.mountpoint)
-    return None
 
 
 def _missing(tree: WorkTree, pins: Sequence[Pin]) -> list[Pin]:

@@ -47,7 +47,7 @@ class Surroundings:
 
     @property
     def state(self) -> Path:
-        """Where a publisher keeps its notes on folders and chunks."""
+        """Where fsd keeps what is this user's alone: notes on published folders, edits, logs of daemons."""
         return self.folder("XDG_STATE_HOME", ".local/state") / "fsd"
 
     @cached_property
