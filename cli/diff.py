@@ -25,7 +25,6 @@ from fsd_cli.progress import ProgressBar
 from fsd_cli.text import Column, count, shown, text_of
 
 _LETTERS = {ChangeKind.ADDED: "A", ChangeKind.REMOVED: "D", ChangeKind.CHANGED: "M", ChangeKind.RENAMED: "R"}
-_KINDS = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "symlink"}
 
 _SUM_COLUMNS = (
     Column("CHANGE"),
@@ -123,7 +122,7 @@ def _line(change: Change) -> str:
 def _what(old: Fact, new: Fact) -> str:
     """What is not the same any more."""
     if old.kind is not new.kind:
-        return f"{_KINDS[old.kind]} -> {_KINDS[new.kind]}"
+        return f"{old.kind.word} -> {new.kind.word}"
     if old.kind is Kind.SYMLINK:
         return "another target"
     if old.content == new.content:
@@ -181,7 +180,7 @@ def _fact_json(fact: Fact | None) -> dict[str, Any] | None:
         return None
     return {
         "path": text_of(fact.path),
-        "kind": _KINDS[fact.kind],
+        "kind": fact.kind.word,
         "executable": fact.executable,
         "bytes": fact.size,
         "content": None if fact.kind is Kind.DIRECTORY else fact.content.hex(),

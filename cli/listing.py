@@ -28,9 +28,6 @@ from fsd_cli.paths import DEFAULT_BRANCH, Place, find_entry, parse_place
 from fsd_cli.repository_refs import print_refs
 from fsd_cli.text import Column, json_time, local_time, pad, shown, text_of
 
-_LETTERS = {Kind.FILE: "-", Kind.DIRECTORY: "d", Kind.SYMLINK: "l"}
-_KINDS = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "symlink"}
-
 _REPOSITORY_COLUMNS = (
     Column("REPOSITORY"),
     Column("BRANCHES", right=True),
@@ -176,7 +173,7 @@ async def _as_json(entries: AsyncIterator[Shown], *, whole_path: bool) -> AsyncI
         kind = page.kind(position)
         yield {
             "name": text_of(page.path(position) if whole_path else page.name(position)),
-            "kind": _KINDS[Kind(kind)],
+            "kind": Kind(kind).word,
             "executable": page.executable(position),
             "bytes": page.size(position),
             "content": None if kind == Kind.DIRECTORY else page.content(position).hex(),

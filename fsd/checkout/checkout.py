@@ -49,9 +49,6 @@ _LARGE_FILES = 2
 class Progress(Protocol):
     """Called from trio's thread."""
 
-    def expect(self, size_bytes: int, *, items: int = 0) -> None:
-        """So much is there to do, in all."""
-
     def advance(self, size_bytes: int, *, items: int = 0) -> None:
         """So much more is done."""
 

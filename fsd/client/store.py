@@ -40,8 +40,6 @@ _T = TypeVar("_T")
 READ_BYTES = 1 * MIB
 """Asked for at once by a file that is read in order: a call into the other thread costs 0.1 ms."""
 
-KINDS = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "symlink"}
-
 
 @dataclass(frozen=True, slots=True)
 class EntryInfo:
@@ -341,7 +339,7 @@ def _info(page: Page, position: int) -> EntryInfo:
     kind = Kind(page.kind(position))
     return EntryInfo(
         page.path(position).decode(errors="surrogateescape"),
-        KINDS[kind],
+        kind.word,
         page.size(position),
         page.executable(position),
         "" if kind is Kind.DIRECTORY else page.content(position).hex(),

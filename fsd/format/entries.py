@@ -69,7 +69,7 @@ def _check_facts(entry: Entry) -> None:
         _check_pieces(entry)
         return
     if executable or level or pieces or placements:
-        raise ValueError(f"an impossible {kind.name.lower()}: {entry.path!r}")
+        raise ValueError(f"an impossible {kind.word}: {entry.path!r}")
     if kind is Kind.DIRECTORY:
         if target or size or content != NO_ID:
             raise ValueError(f"an impossible directory: {entry.path!r}")

@@ -19,7 +19,6 @@ from fsd.format.limits import MAX_COMMIT_BYTES, MAX_LOGICAL_BYTES, MAX_PLACEMENT
 from fsd.ids import content_id
 
 MAGIC = b"fsd1"
-KIND_MAGIC_BYTES = 8
 
 _HEADER = struct.Struct("<4sIIII8s")
 

@@ -19,6 +19,11 @@ class Kind(IntEnum):
     DIRECTORY = 2
     SYMLINK = 3
 
+    @property
+    def word(self) -> str:
+        """What people and JSON call it: 'file', 'directory', 'symlink'."""
+        return self.name.lower()
+
 
 class Piece(NamedTuple):
     """A run of a file's bytes: a chunk (named by the BLAKE3 of its plaintext), or a recipe for a longer run."""

@@ -187,13 +187,13 @@ class _Adding:
             return True
         there = found.page.entry(found.position)
         if (there.kind is Kind.DIRECTORY) != (entry.kind is Kind.DIRECTORY):
-            what = "folder" if entry.kind is Kind.DIRECTORY else entry.kind.name.lower()
+            what = "folder" if entry.kind is Kind.DIRECTORY else entry.kind.word
             hint = "remove it first with 'fsd rm'"
             if there.kind is Kind.DIRECTORY and not self._source.is_folder:
                 hint = f"to put it in there, write {text_of_name(entry.path)}/NAME"
             raise ConflictError(
                 f"{text_of_name(entry.path)} in {self._where} is a "
-                f"{'folder' if there.kind is Kind.DIRECTORY else there.kind.name.lower()}, not a {what}",
+                f"{'folder' if there.kind is Kind.DIRECTORY else there.kind.word}, not a {what}",
                 hint=hint,
             )
         return there._replace(level=0, pieces=(), placements=()) != entry._replace(level=0, pieces=(), placements=())

@@ -110,7 +110,7 @@ async def new_parents(tree: Tree, path: bytes, where: str) -> list[Entry]:
         if found is None:
             missing.append(Entry(directory, name, Kind.DIRECTORY))
         elif found.page.kind(found.position) != Kind.DIRECTORY:
-            kind = Kind(found.page.kind(found.position)).name.lower()
+            kind = Kind(found.page.kind(found.position)).word
             raise ConflictError(
                 f"{text_of_name(here)} in {where} is a {kind}: nothing can be put below it",
                 hint="choose another path, or remove it first with 'fsd rm'",

@@ -28,8 +28,6 @@ _CHECKED = struct.Struct("<32sQQIII")
 _CHECK = struct.Struct("<I")
 
 ROW_BYTES = _ROW.size
-MAX_ROWS = 2**31
-"""What the table can number, and more than a machine should keep."""
 
 NOTE_PACK = 1
 """The pack that the row names, and numbers, is whole and durable."""

@@ -41,10 +41,6 @@ class FsdMount(Mount):
         """Of the daemon so far."""
         return processor_s(self.pid)
 
-    def resident_bytes(self) -> int:
-        """The daemon's memory now."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
 
 class RcloneMount:
     """`rclone mount --vfs-cache-mode full` of the plain files, with its other settings as they come."""

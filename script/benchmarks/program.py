@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -91,8 +90,3 @@ def drop_caches() -> bool:
     except OSError:
         return False
     return True
-
-
-def child_peak_bytes() -> int:
-    """Peak resident memory of any child that has ended."""
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
