@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import trio
 
-from fsd.config import format_size
 from fsd.memory import keep_freed
 from fsd.publish.adding import Added, add_path
 from fsd.publish.amend import move_path, remove_paths
@@ -18,7 +16,16 @@ from fsd.publish.content import Content
 from fsd.publish.landing import Landed, Request
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
-from fsd_cli.committing import KEPT_MEMORY_BYTES, Said, ShownProgress, commit_options
+from fsd_cli.committing import (
+    KEPT_MEMORY_BYTES,
+    Said,
+    ShownProgress,
+    commit_options,
+    made_json,
+    place_of,
+    say_made,
+    tagged,
+)
 from fsd_cli.completion import complete_path, complete_repository
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import opened, run_on_store
@@ -102,39 +109,9 @@ def _amend(
 
 def _print(request: Request, landed: Landed, content: Content | None, *, as_json: bool) -> None:
     if as_json:
-        print_json(_as_json(request, landed, content))
-        return
-    where = f"{request.repository}/{request.branch}"
-    tagged = f", tag {request.tag}" if request.tag else ""
-    if not landed.is_new:
-        say(f"nothing to commit: {where} has that as it is, in {short(landed.commit)}{tagged}")
-        return
-    say(f"{short(landed.commit)} is {where}{tagged}")
-    say(f"  commit   {landed.commit.hex()}")
-    say(f"  content  {count(landed.totals.files, 'file')}, {format_size(landed.totals.bytes)}")
-    if content is not None:
-        known = f"; {format_size(content.known_bytes)} was known" if content.known_bytes else ""
-        say(f"  read     {count(content.files_read, 'file')}, {format_size(content.bytes_read)}")
-        say(f"  added    {format_size(content.stored_bytes)}{known}")
-    for subset in landed.subsets:
-        say(f"  subset   {where}+{subset.name}, {count(subset.totals.files, 'file')}")
-
-
-def _as_json(request: Request, landed: Landed, content: Content | None) -> dict[str, Any]:
-    return {
-        "repository": request.repository,
-        "branch": request.branch,
-        "tag": request.tag,
-        "commit": landed.commit.hex(),
-        "parent": landed.parent.hex() if landed.parent else None,
-        "new": landed.is_new,
-        "files": landed.totals.files,
-        "bytes": landed.totals.bytes,
-        "read_files": content.files_read if content else 0,
-        "read_bytes": content.bytes_read if content else 0,
-        "known_bytes": content.known_bytes if content else 0,
-        "added_bytes": content.stored_bytes if content else 0,
-        "subsets": [
-            {"name": subset.name, "subset": subset.id.hex(), "files": subset.totals.files} for subset in landed.subsets
-        ],
-    }
+        print_json(made_json(request, landed, content))
+    elif landed.is_new:
+        say_made(request, landed, content)
+    else:
+        place = place_of(request)
+        say(f"nothing to commit: {place} has that as it is, in {short(landed.commit)}{tagged(request)}")

@@ -10,7 +10,6 @@ from typing import Any
 import click
 import trio
 
-from fsd.config import format_size
 from fsd.daemon.edits import Edit, Edits
 from fsd.errors import UsageError
 from fsd.memory import keep_freed
@@ -21,13 +20,22 @@ from fsd.publish.publisher import Published, publish
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import resolve
-from fsd_cli.committing import KEPT_MEMORY_BYTES, Said, ShownProgress, commit_options
+from fsd_cli.committing import (
+    KEPT_MEMORY_BYTES,
+    Said,
+    ShownProgress,
+    commit_options,
+    made_json,
+    place_of,
+    say_made,
+    tagged,
+)
 from fsd_cli.completion import complete_repository, complete_revision
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import create_own_store, opened
 from fsd_cli.output import json_option, note, print_json, say
 from fsd_cli.progress import ProgressBar
-from fsd_cli.text import count, duration
+from fsd_cli.text import duration
 
 
 @click.command()
@@ -113,50 +121,25 @@ async def _commit_edit(
 
 
 def _print(request: Request, directory: Path, published: Published, seconds: float) -> None:
-    where = f"{request.repository}/{request.branch}"
-    tagged = f", tag {request.tag}" if request.tag else ""
-    totals = published.totals
-    if not published.is_new and published.snapshot != published.commit:
-        then = short(published.snapshot)
-        say(f"nothing to commit: {directory} is as it was in {then}, and {where} has moved on{tagged}")
-        return
+    is_merge = published.snapshot != published.commit
     if not published.is_new:
-        say(f"nothing to commit: {where} has {directory} as it is, in {short(published.commit)}{tagged}")
+        where = place_of(request)
+        if is_merge:
+            as_it_is = f"{directory} is as it was in {short(published.snapshot)}, and {where} has moved on"
+        else:
+            as_it_is = f"{where} has {directory} as it is, in {short(published.commit)}"
+        say(f"nothing to commit: {as_it_is}{tagged(request)}")
         return
-    content = published.content
-    unchanged = f"; {published.files_unchanged:,} had not changed" if published.files_unchanged else ""
-    known = f"; {format_size(content.known_bytes)} was known" if content.known_bytes else ""
-    say(f"{short(published.commit)} is {where}{tagged}")
-    say(f"  commit   {published.commit.hex()}")
-    say(f"  content  {count(totals.files, 'file')}, {format_size(totals.bytes)}")
-    say(f"  read     {count(content.files_read, 'file')}, {format_size(content.bytes_read)}{unchanged}")
-    say(f"  added    {format_size(content.stored_bytes)}{known}")
-    if published.snapshot != published.commit and published.parent is not None:
-        say(f"  merged   {short(published.snapshot)}, which is {directory}, into {short(published.parent)}")
-    for subset in published.subsets:
-        say(f"  subset   {where}+{subset.name}, {count(subset.totals.files, 'file')}")
+    merged = ""
+    if is_merge and published.parent is not None:
+        merged = f"{short(published.snapshot)}, which is {directory}, into {short(published.parent)}"
+    say_made(request, published, published.content, files_unchanged=published.files_unchanged, merged=merged)
     say(f"  time     {duration(seconds)}")
 
 
 def _as_json(request: Request, published: Published, seconds: float) -> dict[str, Any]:
     return {
-        "repository": request.repository,
-        "branch": request.branch,
-        "tag": request.tag,
-        "commit": published.commit.hex(),
-        "parent": published.parent.hex() if published.parent else None,
-        "snapshot": published.snapshot.hex(),
-        "new": published.is_new,
-        "files": published.totals.files,
-        "bytes": published.totals.bytes,
-        "read_files": published.content.files_read,
-        "read_bytes": published.content.bytes_read,
-        "known_bytes": published.content.known_bytes,
-        "added_bytes": published.content.stored_bytes,
-        "subsets": [
-            {"name": subset.name, "subset": subset.id.hex(), "files": subset.totals.files}
-            for subset in published.subsets
-        ],
+        **made_json(request, published, published.content, snapshot=published.snapshot),
         "warnings": list(published.warnings),
         "seconds": round(seconds, 3),
     }
