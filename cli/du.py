@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ def du(invocation: Invocation, places: tuple[str, ...], against: str | None, as_
 
     STORED counts each chunk once, compressed as it is. What a cache has, and what it misses, is counted as it is read.
     """
-    found = [_look(invocation, _parse(text), against) for text in places]
+    found = _look(invocation, [_parse(text) for text in places], against)
     if as_json:
         print_json([_json(each, against) for each in found])
     else:
@@ -84,13 +85,28 @@ def _parse(text: str) -> _Asked:
     return _Asked(text, parse_place(f"{repository}/{rest}"), mounted)
 
 
-def _look(invocation: Invocation, asked: _Asked, against: str | None) -> _Found:
-    place, mounted = asked.place, asked.mounted
+def _look(invocation: Invocation, asked: Sequence[_Asked], against: str | None) -> list[_Found]:
+    """What there is to say of each, in their order. However many there are, a store is opened once."""
+    by_store: dict[str | None, list[_Asked]] = {}
+    for each in asked:
+        # The store of a mount, whichever is meant otherwise.
+        by_store.setdefault(None if each.mounted is None else each.mounted.mount.source, []).append(each)
+    found: dict[_Asked, _Found] = {}
+    for store, theirs in by_store.items():
+        named = invocation if store is None else dataclasses.replace(invocation, store=store)
+        used = run_on_store(named, partial(_used, asked=theirs, against=against))
+        found.update(zip(theirs, used, strict=True))
+    return [found[each]._replace(cached=_cached(each.mounted)) for each in asked]
 
-    async def work(repositories: Repositories) -> _Found:
-        resolved = await resolve(repositories, place.repository, place.revision)
-        tree = await open_tree(repositories, resolved)
-        async with ProgressBar("look").ticking() as bar:
+
+async def _used(repositories: Repositories, asked: Sequence[_Asked], against: str | None) -> list[_Found]:
+    """What the store says of each."""
+    found = []
+    async with ProgressBar("look").ticking() as bar:
+        for each in asked:
+            place = each.place
+            resolved = await resolve(repositories, place.repository, place.revision)
+            tree = await open_tree(repositories, resolved)
             usage = await usage_of(
                 tree,
                 place.path,
@@ -98,18 +114,20 @@ def _look(invocation: Invocation, asked: _Asked, against: str | None) -> _Found:
                 where=f"{place.repository}/{place.revision}",
                 report=lambda files, size: bar.advance(size, items=files),
             )
-        beyond = None
-        if against is not None:
-            other = await open_tree(repositories, await resolve(repositories, place.repository, against))
-            read_ahead = repositories.limits.listing_read_ahead_pages
-            beyond = await usage_beyond(other, tree, place.path, repositories.objects, read_ahead_pages=read_ahead)
-        return _Found(asked, resolved.commit, usage, beyond, None)
+            beyond = None
+            if against is not None:
+                other = await open_tree(repositories, await resolve(repositories, place.repository, against))
+                read_ahead = repositories.limits.listing_read_ahead_pages
+                beyond = await usage_beyond(other, tree, place.path, repositories.objects, read_ahead_pages=read_ahead)
+            found.append(_Found(each, resolved.commit, usage, beyond, None))
+    return found
 
+
+def _cached(mounted: MountedPath | None) -> dict[str, Any] | None:
+    """What the daemon of the mount has of a path in it."""
     if mounted is None:
-        return run_on_store(invocation, work)
-    # The store of that mount, whichever is meant otherwise.
-    found = run_on_store(dataclasses.replace(invocation, store=mounted.mount.source), work)
-    return found._replace(cached=result_of(control_client.asking(mounted.mount, "coverage", {"path": mounted.path})))
+        return None
+    return result_of(control_client.asking(mounted.mount, "coverage", {"path": mounted.path}))
 
 
 def _print(found: Sequence[_Found], against: str | None) -> None:

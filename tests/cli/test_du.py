@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
+from fsd.limits import Limits
+from fsd.stores.base import Store
+from fsd.stores.open import open_store
+
 from .conftest import Fsd
 
 
@@ -26,6 +32,20 @@ def test_paths_are_rows(look: Fsd) -> None:
     ]
     assert lines[2].split()[:3] == ["1", "9.8", "KiB"]
     assert lines[3].split()[0] == "25"
+
+
+def test_the_store_is_opened_once(look: Fsd, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def counting(url: str, limits: Limits) -> Store:
+        opened.append(url)
+        return open_store(url, limits)
+
+    monkeypatch.setattr("fsd_cli.opening.open_store", counting)
+    rows = look.json("du", "birds/v1", "birds/v2/labels.csv", "birds/v1", "--against", "v1")
+    assert [row["what"] for row in rows] == ["birds/v1", "birds/v2/labels.csv", "birds/v1"]
+    assert rows[0] == rows[2]
+    assert len(opened) == 1
 
 
 def test_what_a_switch_would_fetch(look: Fsd) -> None:
