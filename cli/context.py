@@ -1,7 +1,8 @@
-"""What every command is given: the options of `fsd` itself, and what follows from them.
+"""What every command is given: the options of `fsd` itself, and the environment.
 
-The only module that reads the environment. It imports nothing heavy, since the group and so every start of `fsd`
-imports it; what opens a store stands in `opening.py`.
+No command reads that elsewhere, except for options of its own that click fills in. What follows from both (folders,
+configuration, store) is said in `fsd.surroundings`. It imports nothing heavy, since the group and so every start of
+`fsd` imports it; what opens a store stands in `opening.py`.
 """
 
 from __future__ import annotations

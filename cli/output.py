@@ -1,7 +1,8 @@
-"""What commands print: lines, tables and JSON on standard output, notes on standard error.
+"""What commands print: lines, tables, JSON and content on standard output, notes on standard error.
 
-JSON is one document a command, indented, keys in the order documented in docs/command-line.md. Names are text there;
-bytes that are not UTF-8 appear as lone surrogates (Python's surrogateescape), sizes as bytes, times as UTC in ISO 8601.
+JSON is one document a command, keys in the order documented in docs/command-line.md: indented, or where it may be long,
+an array that is written as it comes, with an object a line. Names are text there; bytes that are not UTF-8 appear as
+lone surrogates (Python's surrogateescape), sizes as bytes, times as UTC in ISO 8601.
 """
 
 from __future__ import annotations
