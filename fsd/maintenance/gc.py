@@ -19,13 +19,15 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from fsd.format.keys import PACKS
+from fsd.errors import ConflictError, CorruptDataError
+from fsd.format.keys import EXPIRED, PACKS, REFS
 from fsd.maintenance.condemn import condemn
 from fsd.maintenance.expiry import Keep, expire
 from fsd.maintenance.mark import Reachable, expired_commits, mark, pack_of
 from fsd.maintenance.repack import Repacked, repack
 from fsd.maintenance.sweep import Due, Sweep, store_time_us
 from fsd.repo.repository import Repositories
+from fsd.stores.base import Version
 
 DEFAULT_GRACE_S = 14 * 86_400.0
 YOUNG_S = 3600.0
@@ -80,11 +82,26 @@ async def collect(
 ) -> Collected:
     """Delete what was condemned long enough ago, and condemn what is unreachable now; with `dry_run`, only count it.
 
-    Raises UnsupportedFormatError if this program must not, CorruptDataError for a store that is not whole, and what a
-    store raises.
+    Raises UnsupportedFormatError if this program must not, CorruptDataError for a store that is not whole,
+    ConflictError if others keep deleting at the same time, and what a store raises.
     """
     repositories.marker.check_collectable(repositories.store.url)
-    return await _Collection(repositories, policy, progress, dry_run=dry_run).run()
+    for _ in range(repositories.limits.ref_attempts):
+        before = await _roots(repositories)
+        try:
+            return await _Collection(repositories, policy, progress, dry_run=dry_run).run()
+        except CorruptDataError:
+            # Something was missing of what was marked. If it was given up meanwhile that is as it should be.
+            if before == await _roots(repositories):
+                raise
+    raise ConflictError(
+        f"others keep deleting in {repositories.store.url}", hint="nothing was lost; try again when they are done"
+    )
+
+
+async def _roots(repositories: Repositories) -> list[tuple[str, Version]]:
+    """What decides what is reached, as it is now."""
+    return [(info.key, info.version) for prefix in (REFS, EXPIRED) async for info in repositories.store.list(prefix)]
 
 
 class _Collection:
