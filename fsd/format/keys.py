@@ -22,6 +22,8 @@ MOVED = "moved/"
 LEASES = "leases/"
 CONDEMNED = "condemned/"
 EXPIRED = "expired/"
+PURGES = "purges/"
+"""What a purge under way is about to delete: a sealed list each, of keys and chunks."""
 
 MAX_REF_NAME_CHARACTERS = 128
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Container
 from dataclasses import dataclass
 
 from fsd.format.condemned import MAX_PART_KEYS, Condemnation, encode_condemnation, encode_keys, parse_keys
@@ -22,31 +23,41 @@ class Condemned:
 
     objects: int = 0
     bytes: int = 0
+    name: str = ""
+    """Of the condemnation, '' if there is none."""
 
 
 async def condemn(
-    repositories: Repositories, reachable: Reachable, *, before_us: int, dry_run: bool = False
+    repositories: Repositories,
+    reachable: Reachable,
+    *,
+    before_us: int,
+    only: Container[str] | None = None,
+    dry_run: bool = False,
 ) -> Condemned:
     """Condemn what is not reachable, was written before `before_us` by the store's clock, and is not condemned yet.
+
+    With `only`, just what is among these keys, whether it is condemned already or not.
 
     Killed in between, it has condemned nothing: without its head a condemnation is none.
     """
     store = repositories.store
-    known = await _condemned_already(store)
+    known = await _condemned_already(store) if only is None else set()
     found: list[tuple[str, str]] = []
     size = 0
     for prefix in ORDER:
         async for info in store.list(prefix):
             key = (info.key, str(info.version))
+            if only is not None and info.key not in only:
+                continue
             if info.modified_us < before_us and key not in known and not reachable.has(info.key):
                 found.append(key)
                 size += info.size
-    if found and not dry_run:
-        await _write(store, found)
-    return Condemned(len(found), size)
+    name = await _write(store, found) if found and not dry_run else ""
+    return Condemned(len(found), size, name)
 
 
-async def _write(store: Store, keys: list[tuple[str, str]]) -> None:
+async def _write(store: Store, keys: list[tuple[str, str]]) -> str:
     name = secrets.token_hex(16)
     parts = [keys[at : at + MAX_PART_KEYS] for at in range(0, len(keys), MAX_PART_KEYS)]
     for number, part in enumerate(parts):
@@ -54,6 +65,7 @@ async def _write(store: Store, keys: list[tuple[str, str]]) -> None:
     packs = frozenset(pack_of(key) for key, _ in keys if key.startswith(PACKS))
     commits = frozenset(commit for key, _ in keys if (commit := _commit_of(key)) is not None)
     await store.put_if_absent(condemned_key(name), encode_condemnation(Condemnation(len(parts), packs, commits)))
+    return name
 
 
 def _commit_of(key: str) -> bytes | None:

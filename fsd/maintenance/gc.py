@@ -24,7 +24,7 @@ from fsd.format.keys import EXPIRED, PACKS, REFS
 from fsd.maintenance.condemn import condemn
 from fsd.maintenance.expiry import Keep, expire
 from fsd.maintenance.mark import Reachable, expired_commits, mark, pack_of
-from fsd.maintenance.repack import Repacked, repack
+from fsd.maintenance.repack import Repacked, mostly_dead, repack
 from fsd.maintenance.sweep import Due, Sweep, store_time_us
 from fsd.repo.repository import Repositories
 from fsd.stores.base import Version
@@ -163,7 +163,6 @@ class _Collection:
             return
         self._progress.phase("repack")
         sizes = {pack_of(info.key): info.size async for info in self._repositories.store.list(PACKS)}
+        chosen = mostly_dead(reachable, sizes, self._policy.live_share)
         async with self._repositories.leases.held("fsd gc"):
-            self._outcome.repacked = await repack(
-                self._repositories, reachable, sizes, live_share=self._policy.live_share, dry_run=self._dry_run
-            )
+            self._outcome.repacked = await repack(self._repositories, reachable, chosen, sizes, dry_run=self._dry_run)

@@ -10,7 +10,7 @@ is there. Killed in between, there is a pack that nobody names.
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Container, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -60,17 +60,30 @@ def mostly_dead(reachable: Reachable, sizes: Mapping[bytes, int], live_share: fl
     return found
 
 
+def homes(reachable: Reachable, wanted: Container[bytes]) -> list[tuple[bytes, list[bytes]]]:
+    """Of these packs those that trees need: each with the packs whose chunks lie in it, as trees name them."""
+    here: dict[bytes, list[bytes]] = {}
+    for pack in reachable.packs:
+        here.setdefault(reachable.home(pack), []).append(pack)
+    return [(home, packs) for home, packs in here.items() if home in wanted]
+
+
 async def repack(
-    repositories: Repositories, reachable: Reachable, sizes: Mapping[bytes, int], *, live_share: float, dry_run: bool
+    repositories: Repositories,
+    reachable: Reachable,
+    chosen: Iterable[tuple[bytes, list[bytes]]],
+    sizes: Mapping[bytes, int],
+    *,
+    dry_run: bool = False,
 ) -> Repacked:
-    """Repack what is mostly dead, and note it in `reachable`. Raises what a store raises.
+    """Repack what was chosen (`mostly_dead`, `homes`), and note it in `reachable`. Raises what a store raises.
 
     The caller holds a lease: the new packs are named by nothing for a while. A pack with a damaged chunk is left.
     """
     done = Repacked()
     group: list[bytes] = []
     group_bytes = 0
-    for home, packs in mostly_dead(reachable, sizes, live_share):
+    for home, packs in chosen:
         live = sum(reachable.packs[pack].live_bytes() for pack in packs)
         done.packs += 1
         done.copied_bytes += live

@@ -77,13 +77,15 @@ class Sweep:
         self.waiting: list[str] = []
         """Condemnations that may not be carried out yet, each with why: a line for people."""
 
-    async def due(self, wait_s: float) -> list[Due]:
-        """Those whose grace is over, and whose publishers are: these are waited for so long."""
+    async def due(self, wait_s: float, *, only: str = "") -> list[Due]:
+        """Those whose grace is over, and whose publishers are: these are waited for so long. `only`: that one."""
         self.waiting = []
         until = trio.current_time() + wait_s
         now_us = await store_time_us(self._store)
         found: list[Due] = []
         for name, made_us in await self._condemnations(now_us):
+            if only not in ("", name):
+                continue
             left_s = self._grace_s - (now_us - made_us) / 1e6
             if left_s > 0:
                 self.waiting.append(f"what was condemned as {name[:8]} is kept for {left_s / 3600:,.1f} h more")

@@ -29,7 +29,7 @@ from fsd.format.keys import (
     ref_key,
     ref_prefix,
 )
-from fsd.format.ref import MAX_SUMMARY_CHARACTERS, Move, Ref, RefKind, encode_ref, encode_segment, parse_ref
+from fsd.format.ref import MAX_MOVES, MAX_SUMMARY_CHARACTERS, Move, Ref, RefKind, encode_ref, encode_segment, parse_ref
 from fsd.limits import Limits
 from fsd.repo.objects import Objects, ObjectWriter
 from fsd.repo.refs_index import IndexSeen, RefsIndex
@@ -47,6 +47,10 @@ _SKIP_AFTER = 64
 
 _PARSED_REFS = 4096
 """Refs kept parsed, so that listing a repository again reads only those that changed."""
+
+
+ChangeMove = Callable[[Move], Move | None]
+"""What becomes of a move; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +250,26 @@ class Refs:
                 f"{name!r} of {repository!r} was changed by somebody else", hint="look at it again before deleting it"
             ) from error
         await self._index.keep(repository, name, None)
+
+    async def rewrite(self, repository: str, name: str, stored: StoredRef, change: ChangeMove) -> bool:
+        """Write a ref's whole history anew, move by move; False if somebody else moved it since it was `stored`.
+
+        For erasure alone: everything else adds moves. `change` makes another move of each, or None, which drops it. A
+        ref of which nothing is left is deleted. The old log segments stay, until gc finds that nothing names them.
+        """
+        self._check_writable()
+        changed = [change(move) async for move in self.history(stored.ref)]
+        moves = [move for move in reversed(changed) if move is not None]
+        if not moves:
+            await self.delete(repository, name, stored.version)
+            return True
+        ref = replace(stored.ref, moves=(moves[-1],), segments=())
+        keep = len(moves) % (MAX_MOVES // 2) or MAX_MOVES // 2
+        for start in range(0, len(moves) - keep, MAX_MOVES // 2):
+            older = tuple(moves[start : start + MAX_MOVES // 2])
+            segment = await self._writer.write(ObjectKind.SEGMENT, encode_segment(older))
+            ref = replace(ref, moves=(*older, moves[-1])).with_segment(segment, older)
+        return await self._swap(repository, name, replace(ref, moves=tuple(moves[-keep:])), stored)
 
     async def _change(
         self,
