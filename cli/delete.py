@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from fsd.errors import ConflictError, NotFoundError, UsageError, near_misses
@@ -11,6 +9,7 @@ from fsd.format.ref import RefKind
 from fsd.repo.refs import StoredRef, short
 from fsd.repo.repository import Repositories
 from fsd_cli.completion import complete_place
+from fsd_cli.confirming import confirm
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import run_on_store
 from fsd_cli.output import json_option, note, print_json, say
@@ -27,7 +26,7 @@ _ORDER = (RefKind.SUBSET, RefKind.TAG, RefKind.BRANCH)
 @json_option
 @pass_invocation
 def delete(invocation: Invocation, place: str, yes: bool, as_json: bool) -> None:
-    """Delete a tag, branch or subset, or all of a repository.
+    """Delete a tag, branch or subset, or a whole repository.
 
     Commits that nothing names any more stay until 'fsd gc' finds that, and for its grace period: until then
     'fsd tag REPO COMMIT NAME' brings them back.
@@ -68,9 +67,7 @@ def _pick(refs: dict[str, StoredRef], repository: str, name: str) -> StoredRef:
 
 
 def _ask(refs: dict[str, StoredRef], chosen: dict[str, StoredRef], repository: str, *, whole: bool) -> None:
-    """Have a person confirm. Raises UsageError where there is none, ConflictError for a no."""
-    if not sys.stdin.isatty():
-        raise UsageError("nobody is there to confirm that", hint="--yes deletes without asking")
+    """Say what goes, and have a person confirm. Raises as `confirm`."""
     if whole:
         kinds = ", ".join(
             count(number, str(kind), f"{kind}{'es' if kind is RefKind.BRANCH else 's'}")
@@ -90,5 +87,4 @@ def _ask(refs: dict[str, StoredRef], chosen: dict[str, StoredRef], repository: s
         if whole
         else f"{next(iter(chosen.values())).ref.kind} {next(iter(chosen))} of {repository}"
     )
-    if not click.confirm(f"delete {what}?", err=True):
-        raise ConflictError("nothing was deleted")
+    confirm(f"delete {what}?", otherwise="nothing was deleted")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import click
 import trio
@@ -17,25 +16,8 @@ from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import opened
 from fsd_cli.output import json_option, print_json, say
 from fsd_cli.progress import ProgressBar
-from fsd_cli.text import count, duration, parse_duration
-
-
-class _Span(click.ParamType[float]):
-    """A length of time in seconds, given as 90d, 12h, 30m or 20s."""
-
-    name = "span"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds. Fails for anything else."""
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_duration(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-SPAN = _Span()
+from fsd_cli.spans import SPAN
+from fsd_cli.text import count, duration
 
 
 @click.command()
@@ -77,10 +59,11 @@ def gc(
     repack: int,
     as_json: bool,
 ) -> None:
-    """Collect garbage: delete what no branch, tag or subset names, or ever named.
+    """Delete what nothing needs any more.
 
-    What is not needed is written down first, and deleted by a later run, when the grace period is over: mounts that
-    read it do not lose it. Run it from time to time, from any machine, also while others publish.
+    That is what no branch, tag or subset names, or ever named, and what publishers that were killed left behind. It
+    is written down first, and deleted by a later run, when the grace period is over: mounts that read it do not lose
+    it. Run it from time to time, from any machine, also while others publish.
 
     Whatever a branch ever pointed to is kept, unless one of the --keep options is given: then older commits expire, of
     all repositories or of those named. What a branch or tag names now never does, and log goes on showing all commits.

@@ -63,6 +63,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
         "verify": Listed("verify", "Check that everything in the store is there and right."),
         "gc": Listed("gc", "Delete what nothing needs any more."),
         "delete": Listed("delete", "Delete a tag, branch or subset, or a whole repository."),
+        "purge": Listed("purge", "Take a file out of every version, for good."),
     },
     "Pin": {
         "pin": Listed("pin", "Pin a version of the data beside the code that uses it."),

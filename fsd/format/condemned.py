@@ -1,6 +1,6 @@
 """What gc is about to delete: a *condemnation*, in these objects below `condemned/`, written in this order.
 
-    condemned/<id>.<number>   parts of the list: keys, with the versions that may be deleted
+    condemned/<id>.<number>   parts of the list: keys, with the versions and times at which they may be deleted
     condemned/<id>            what a publisher has to know of it: packs and commits that are not to be built upon
     condemned/<id>.sweep      from now on that counts: after the grace period gc is going to delete what is listed
     condemned/<id>.leases     the leases that were there once `.sweep` was visible: those who may not know of it
@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fsd.errors import CorruptDataError
 from fsd.format.sealed import seal_list, unseal_list
@@ -27,6 +28,15 @@ SWEEP = "sweep"
 NOTED_LEASES = "leases"
 
 _COUNTS = struct.Struct("<III")
+
+
+class Listed(NamedTuple):
+    """An object as it was listed. Only as such it may be deleted; where versions name contents, its time tells whether
+    it was written since."""
+
+    key: str
+    version: str
+    modified_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +73,21 @@ def parse_condemnation(data: bytes, what: str) -> Condemnation:
     )
 
 
-def encode_keys(keys: Sequence[tuple[str, str]]) -> bytes:
-    """The bytes of a part: (key, version) of each object. Raises ValueError for too many, or one with a line end."""
-    if len(keys) > MAX_PART_KEYS or any("\n" in text for pair in keys for text in pair):
+def encode_keys(keys: Sequence[Listed]) -> bytes:
+    """The bytes of a part. Raises ValueError for too many, or one with a line end."""
+    if len(keys) > MAX_PART_KEYS or any("\n" in listed.key or "\n" in listed.version for listed in keys):
         raise ValueError("too many keys, or one with a line end in it")
-    return seal_list(MAGIC, "\n".join(f"{key} {version}" for key, version in keys).encode(), MAX_BODY_BYTES)
+    lines = "\n".join(f"{listed.key} {listed.modified_us} {listed.version}" for listed in keys)
+    return seal_list(MAGIC, lines.encode(), MAX_BODY_BYTES)
 
 
-def parse_keys(data: bytes, what: str) -> list[tuple[str, str]]:
+def parse_keys(data: bytes, what: str) -> list[Listed]:
     """What a part lists. Raises CorruptDataError."""
     found = []
-    for line in unseal_list(MAGIC, data, what, MAX_BODY_BYTES).decode(errors="replace").split("\n"):
-        key, _, version = line.partition(" ")
-        if key:
-            found.append((key, version))
+    for line in unseal_list(MAGIC, data, what, MAX_BODY_BYTES).decode(errors="replace").splitlines():
+        key, _, rest = line.partition(" ")
+        modified, _, version = rest.partition(" ")
+        if not modified.isdecimal():
+            raise CorruptDataError(f"{what} has a line without a time")
+        found.append(Listed(key, version, int(modified)))
     return found

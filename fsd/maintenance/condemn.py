@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Container
 from dataclasses import dataclass
 
-from fsd.format.condemned import MAX_PART_KEYS, Condemnation, encode_condemnation, encode_keys, parse_keys
+from fsd.format.condemned import MAX_PART_KEYS, Condemnation, Listed, encode_condemnation, encode_keys, parse_keys
 from fsd.format.keys import COMMITS, CONDEMNED, EXPIRED, MOVED, PACKS, PAGES, RECIPES, SEGMENTS, condemned_key
 from fsd.ids import ID_BYTES
 from fsd.maintenance.mark import Reachable, pack_of
@@ -31,39 +31,39 @@ async def condemn(
     repositories: Repositories,
     reachable: Reachable,
     *,
-    before_us: int,
+    before_us: int | None = None,
     only: Container[str] | None = None,
     dry_run: bool = False,
 ) -> Condemned:
-    """Condemn what is not reachable, was written before `before_us` by the store's clock, and is not condemned yet.
-
-    With `only`, just what is among these keys, whether it is condemned already or not.
+    """Condemn what is not reachable, was written before `before_us` by the store's clock (None: whenever), and is not
+    condemned yet. With `only`, just what is among these keys, whether it is condemned already or not.
 
     Killed in between, it has condemned nothing: without its head a condemnation is none.
     """
     store = repositories.store
     known = await _condemned_already(store) if only is None else set()
-    found: list[tuple[str, str]] = []
+    found: list[Listed] = []
     size = 0
     for prefix in ORDER:
         async for info in store.list(prefix):
-            key = (info.key, str(info.version))
             if only is not None and info.key not in only:
                 continue
-            if info.modified_us < before_us and key not in known and not reachable.has(info.key):
-                found.append(key)
+            listed = Listed(info.key, info.version, info.modified_us)
+            is_old = before_us is None or info.modified_us < before_us
+            if is_old and listed not in known and not reachable.has(info.key):
+                found.append(listed)
                 size += info.size
     name = await _write(store, found) if found and not dry_run else ""
     return Condemned(len(found), size, name)
 
 
-async def _write(store: Store, keys: list[tuple[str, str]]) -> str:
+async def _write(store: Store, keys: list[Listed]) -> str:
     name = secrets.token_hex(16)
     parts = [keys[at : at + MAX_PART_KEYS] for at in range(0, len(keys), MAX_PART_KEYS)]
     for number, part in enumerate(parts):
         await store.put_if_absent(condemned_key(name, str(number)), encode_keys(part))
-    packs = frozenset(pack_of(key) for key, _ in keys if key.startswith(PACKS))
-    commits = frozenset(commit for key, _ in keys if (commit := _commit_of(key)) is not None)
+    packs = frozenset(pack_of(listed.key) for listed in keys if listed.key.startswith(PACKS))
+    commits = frozenset(commit for listed in keys if (commit := _commit_of(listed.key)) is not None)
     await store.put_if_absent(condemned_key(name), encode_condemnation(Condemnation(len(parts), packs, commits)))
     return name
 
@@ -73,8 +73,8 @@ def _commit_of(key: str) -> bytes | None:
     return bytes.fromhex(name) if key.startswith(COMMITS) and len(name) == 2 * ID_BYTES else None
 
 
-async def _condemned_already(store: Store) -> set[tuple[str, str]]:
-    """The keys of all condemnations that stand, with the versions that were condemned."""
+async def _condemned_already(store: Store) -> set[Listed]:
+    """What all condemnations that stand list."""
     names: set[str] = set()
     parts: list[str] = []
     async for info in store.list(CONDEMNED):
@@ -83,7 +83,7 @@ async def _condemned_already(store: Store) -> set[tuple[str, str]]:
             names.add(name)
         elif part.isdigit():
             parts.append(info.key)
-    known: set[tuple[str, str]] = set()
+    known: set[Listed] = set()
     for key in parts:
         if key.removeprefix(CONDEMNED).partition(".")[0] in names:
             try:

@@ -25,7 +25,7 @@ from fsd.maintenance.condemn import condemn
 from fsd.maintenance.expiry import Keep, expire
 from fsd.maintenance.mark import Reachable, expired_commits, mark, pack_of
 from fsd.maintenance.repack import Repacked, mostly_dead, repack
-from fsd.maintenance.sweep import Due, Sweep, store_time_us
+from fsd.maintenance.sweep import Sweep, store_time_us
 from fsd.repo.repository import Repositories
 from fsd.stores.base import Version
 
@@ -120,7 +120,7 @@ class _Collection:
         # What expires while a sweep goes on does so in the next one: somebody may be naming it.
         self._progress.phase("sweep")
         due = await self._sweep.due(self._policy.wait_s)
-        before_us = await store_time_us(self._repositories.store) - round(young_s * 1e6)
+        before_us = await store_time_us(self._repositories.store) - round(young_s * 1e6) if young_s else None
         reachable = await self._mark(expired)
         await self._delete(due, reachable)
         await self._repack(reachable)
@@ -150,7 +150,7 @@ class _Collection:
         self._outcome.reached_objects, self._outcome.reached_packs = reachable.objects, len(reachable.packs)
         return reachable
 
-    async def _delete(self, due: list[Due], reachable: Reachable) -> None:
+    async def _delete(self, due: list[str], reachable: Reachable) -> None:
         self._progress.phase("delete")
         for each in due:
             swept = await self._sweep.carry_out(each, reachable)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,7 +31,7 @@ from fsd.maintenance.mark import expired_commits, mark, pack_of
 from fsd.maintenance.reach import Walk
 from fsd.maintenance.repack import homes, repack
 from fsd.maintenance.rewrite import Rewriting
-from fsd.maintenance.sweep import Sweep, store_time_us
+from fsd.maintenance.sweep import Sweep
 from fsd.repo.lookup import text_of_name
 from fsd.repo.repository import Repositories
 from fsd.repo.usage import chunks_of
@@ -56,8 +56,10 @@ class Purged:
     """Rewritten."""
     files: int = 0
     """Taken out, counted in each version."""
+    chunks: list[PlacedChunk] = field(default_factory=list)
+    """Of what was taken out, each once: caches have to let go of them."""
     packs: set[bytes] = field(default_factory=set)
-    """That held the bytes, and are gone or about to go: caches have to let go of them."""
+    """That held the bytes, and are gone or about to go."""
     deleted_objects: int = 0
     deleted_bytes: int = 0
     elsewhere: list[str] = field(default_factory=list)
@@ -215,12 +217,14 @@ class _Purge:
         )
 
     async def _chunks(self, entries: Collection[Entry]) -> set[bytes]:
-        """The chunks of files. Recipes are found, whether anything names them any more or not."""
-        found: set[bytes] = set()
+        """The ids of the files' chunks; and note these."""
+        found: dict[bytes, PlacedChunk] = {}
         for entry in entries:
-            async for chunk in chunks_of(entry, self._repositories.objects):
-                found.add(chunk.id)
-        return found
+            async with aclosing(chunks_of(entry, self._repositories.objects)) as chunks:
+                async for chunk in chunks:
+                    found[chunk.id] = chunk
+        self._outcome.chunks = [*found.values()]
+        return set(found)
 
     async def _old_objects(self, commits: Collection[bytes], expired: Collection[bytes]) -> set[str]:
         """The keys of all that the old versions are made of."""
@@ -253,8 +257,7 @@ class _Purge:
         async with self._repositories.leases.held("purge"):
             await repack(self._repositories, reachable, homes(reachable, self._outcome.packs), sizes)
         self._progress.phase("delete")
-        now_us = await store_time_us(self._repositories.store)
-        condemned = await condemn(self._repositories, reachable, before_us=now_us + 1, only=keys)
+        condemned = await condemn(self._repositories, reachable, only=keys)
         if not condemned.name:
             return
         sweep = Sweep(self._repositories, grace_s=0)

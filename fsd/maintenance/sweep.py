@@ -22,7 +22,7 @@ from functools import partial
 import trio
 
 from fsd.errors import CorruptDataError, FsdError
-from fsd.format.condemned import NOTED_LEASES, SWEEP, Condemnation, encode_keys, parse_condemnation, parse_keys
+from fsd.format.condemned import NOTED_LEASES, SWEEP, Condemnation, Listed, encode_keys, parse_condemnation, parse_keys
 from fsd.format.keys import CONDEMNED, LEASES, condemned_key
 from fsd.format.lease import parse_lease
 from fsd.maintenance.condemn import ORDER
@@ -33,7 +33,6 @@ from fsd.stores.base import (
     ObjectInfo,
     ObjectNotFoundError,
     Store,
-    Version,
     VersionMismatchError,
 )
 from fsd.tasks import gather
@@ -57,15 +56,6 @@ class Swept:
     """Condemned, and named or written anew meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A condemnation that may be carried out after a mark that begins now."""
-
-    name: str
-    made_us: int
-    """When it was made, by the store's clock."""
-
-
 class Sweep:
     """One collector's. Objects are deleted `grace_s` seconds after they were condemned, or later."""
 
@@ -77,24 +67,29 @@ class Sweep:
         self.waiting: list[str] = []
         """Condemnations that may not be carried out yet, each with why: a line for people."""
 
-    async def due(self, wait_s: float, *, only: str = "") -> list[Due]:
-        """Those whose grace is over, and whose publishers are: these are waited for so long. `only`: that one."""
+    async def due(self, wait_s: float, *, only: str = "") -> list[str]:
+        """The condemnations that may be carried out after a mark that begins now, or `only` that one of them.
+
+        Their grace is over, and so is the work of who was publishing when their sweep began, which is waited for so
+        long.
+        """
         self.waiting = []
         until = trio.current_time() + wait_s
         now_us = await store_time_us(self._store)
-        found: list[Due] = []
+        found: list[str] = []
         for name, made_us in await self._condemnations(now_us):
             if only not in ("", name):
                 continue
             left_s = self._grace_s - (now_us - made_us) / 1e6
-            if left_s > 0:
+            # (The times of objects may be some milliseconds off.)
+            if self._grace_s and left_s > 0:
                 self.waiting.append(f"what was condemned as {name[:8]} is kept for {left_s / 3600:,.1f} h more")
                 continue
             holder = "" if self._dry_run else await self._held_up(name, until)
             if holder:
                 self.waiting.append(f"what was condemned as {name[:8]} waits for {holder}")
             else:
-                found.append(Due(name, made_us))
+                found.append(name)
         return found
 
     async def _held_up(self, name: str, until: float) -> str:
@@ -106,40 +101,39 @@ class Sweep:
                 return holder
             await trio.sleep(_LEASE_POLL_S)
 
-    async def carry_out(self, due: Due, reachable: Reachable) -> Swept:
+    async def carry_out(self, name: str, reachable: Reachable) -> Swept:
         """Delete what is listed and not reachable; then the condemnation itself."""
         swept = Swept()
-        head = await self._head(due.name)
+        head = await self._head(name)
         if head is None:
             return swept
-        parts = [condemned_key(due.name, str(number)) for number in range(head.parts)]
-        keys: list[tuple[str, str]] = []
+        parts = [condemned_key(name, str(number)) for number in range(head.parts)]
+        keys: list[Listed] = []
         for part in parts:
             # Another collector may have carried it out by now.
             with suppress(ObjectNotFoundError):
                 keys += parse_keys((await self._store.get(part)).data, part)
         for prefix in ORDER:
-            chosen = [(key, Version(version)) for key, version in keys if key.startswith(prefix)]
-            await gather(partial(self._delete, due, reachable, swept), chosen, tasks=DELETES_AT_ONCE)
+            chosen = [listed for listed in keys if listed.key.startswith(prefix)]
+            await gather(partial(self._delete, reachable, swept), chosen, tasks=DELETES_AT_ONCE)
         if not self._dry_run:
-            for key in (condemned_key(due.name, part) for part in (SWEEP, "", NOTED_LEASES)):
+            for key in (condemned_key(name, part) for part in (SWEEP, "", NOTED_LEASES)):
                 await self._store.delete(key)
             for key in parts:
                 await self._store.delete(key)
         return swept
 
-    async def _delete(self, due: Due, reachable: Reachable, swept: Swept, condemned: tuple[str, Version]) -> None:
-        key, version = condemned
-        if reachable.has(key):
+    async def _delete(self, reachable: Reachable, swept: Swept, listed: Listed) -> None:
+        if reachable.has(listed.key):
             swept.spared_objects += 1
             return
         try:
-            info = await self._store.stat(key)
-            if info.version != version or info.modified_us >= due.made_us:
+            info = await self._store.stat(listed.key)
+            if (info.version, info.modified_us) != (listed.version, listed.modified_us):
                 swept.spared_objects += 1
                 return
             if not self._dry_run:
-                await self._store.delete(key, version)
+                await self._store.delete(listed.key, info.version)
         except ObjectNotFoundError:
             return
         except VersionMismatchError:
@@ -181,9 +175,9 @@ class Sweep:
         try:
             listed = parse_keys((await self._store.get(noted)).data, noted)
         except (ObjectNotFoundError, CorruptDataError):
-            listed = [(info.key, "") async for info in self._store.list(LEASES)]
+            listed = [Listed(info.key, info.version, info.modified_us) async for info in self._store.list(LEASES)]
             await self._store.overwrite(noted, encode_keys(listed))
-        return [key for key, _ in listed]
+        return [each.key for each in listed]
 
     async def _holder(self, leases: list[str]) -> str:
         """Who holds one of the leases, '' if nobody does. One that has run out is removed."""

@@ -15,7 +15,7 @@ from fsd.format.lease import Lease, encode_lease
 from fsd.format.ref import Ref
 from fsd.maintenance import repack
 from fsd.maintenance.expiry import Keep, expire
-from fsd.maintenance.gc import DEFAULT_GRACE_S, Policy
+from fsd.maintenance.gc import DEFAULT_GRACE_S, Policy, collect
 from fsd.maintenance.verify import verify
 from fsd.repo.repository import open_repositories
 from fsd.repo.rules import Rule
@@ -334,6 +334,19 @@ async def test_a_damaged_chunk_is_not_carried_into_a_new_pack(desk: Desk) -> Non
     assert {damage.what for damage in report.damages} == {"chunk"}, "what was bad is bad, and nothing else"
 
 
+async def test_a_collector_in_a_long_lived_process_goes_by_the_store(desk: Desk) -> None:
+    """It knows a page from before, which leads to other packs since."""
+    await desk.commit(numbered(1))
+    collector = await open_repositories(desk.store, LIMITS)
+    other = await desk.commit(FIRST, branch="other")
+    await read_commit(collector, other.commit)
+    await delete_ref(desk, "other")
+    await collect(collector, AT_ONCE, Quiet())
+    again = await desk.commit(branch="again")
+    await collect(collector, AT_ONCE, Quiet())
+    assert await desk.read_back(again.commit) == FIRST
+
+
 # --- publishers at work
 
 
@@ -472,7 +485,8 @@ async def test_a_collector_that_fails_anywhere_loses_nothing(tmp_path: Path, mon
         if failed % 7 == 0:
             await collected(store, policy)
             assert (await _branches(desk)) == expected
-            assert await keys_of(store, CONDEMNED) == []
+            # Parts of a list that was never finished stay for a day: another collector might be writing it.
+            assert [key for key in await keys_of(store, CONDEMNED) if not key.endswith(".0")] == []
     assert failed > 40, "it was stopped in many places"
 
 
