@@ -245,7 +245,7 @@ def test_a_disk_that_is_full_from_the_start(shop: Shop, small_disk: Path) -> Non
     [line] = done.stderr.splitlines()
     assert f"cannot use {cache} as cache folder: " in line
     assert "No space left on device" in line
-    assert line.endswith("use another --cache-dir")
+    assert line.endswith("; make room there, or use another --cache-dir")
     (small_disk / "filling").unlink()
     with shop.mounted(cache, "10G"):
         assert different(shop.version, shop.source) == []

@@ -30,7 +30,7 @@ from fsd.cache.cloning import Cloner
 from fsd.cache.eviction import Evictor
 from fsd.cache.fetcher import Fetch, Fetcher, FetchTimeoutError
 from fsd.cache.flushing import Flusher
-from fsd.cache.folder import CacheFolder, is_in_memory
+from fsd.cache.folder import CacheFolder, is_in_memory, unusable
 from fsd.cache.index import IndexFailedError, PresenceIndex
 from fsd.cache.metadata import METADATA_SHARE, CachedLoader, ObjectFiles
 from fsd.cache.mirrors import Mirrors
@@ -177,9 +177,7 @@ class Cache:
             try:
                 index = await trio.to_thread.run_sync(PresenceIndex.open, directory / "index", limits.extent_bytes)
             except IndexFailedError as error:
-                raise UsageError(
-                    f"cannot use {directory} as cache folder: {error}", hint="use another --cache-dir"
-                ) from error
+                raise unusable(directory, str(error), is_full=error.is_full) from error
             try:
                 async with trio.open_nursery() as nursery:
                     cache = cls(folder, index, source, limits, nursery)

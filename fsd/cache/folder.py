@@ -69,7 +69,7 @@ class CacheFolder:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise _unusable(directory, error) from error
+            raise _refused(directory, error) from error
         try:
             self._take()
             self._make_room()
@@ -78,7 +78,7 @@ class CacheFolder:
         except BaseException as error:
             os.close(self._lock)
             if isinstance(error, OSError):
-                raise _unusable(directory, error) from error
+                raise _refused(directory, error) from error
             raise
 
     def _take(self) -> None:
@@ -140,6 +140,11 @@ class CacheFolder:
         os.close(self._lock)
 
 
-def _unusable(directory: Path, error: OSError) -> UsageError:
-    hint = "make room there, or use another --cache-dir" if error.errno == errno.ENOSPC else "use another --cache-dir"
-    return UsageError(f"cannot use {directory} as cache folder: {error.strerror}", hint=hint)
+def unusable(directory: Path, reason: str, *, is_full: bool) -> UsageError:
+    """What to tell who wanted `directory` for a cache: why it cannot be, and what to do; `is_full` if its disk is."""
+    hint = "make room there, or use another --cache-dir" if is_full else "use another --cache-dir"
+    return UsageError(f"cannot use {directory} as cache folder: {reason}", hint=hint)
+
+
+def _refused(directory: Path, error: OSError) -> UsageError:
+    return unusable(directory, error.strerror or str(error), is_full=error.errno == errno.ENOSPC)

@@ -26,6 +26,7 @@ Everything here blocks; single gets take microseconds and may run in the event l
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -64,6 +65,11 @@ _COUNTERS_KEY = b"v"
 
 class IndexFailedError(Exception):
     """The index on disk could not be read or written. Internal to the cache: it goes on without."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is for want of room on the disk. RocksDB's errors are nothing but text, which says so."""
+        return os.strerror(errno.ENOSPC) in str(self)
 
 
 class Location(NamedTuple):
