@@ -1,8 +1,9 @@
 """Real mounts for tests, none of which outlives its test.
 
 A test that leaves a mount behind, crashes or kills a daemon still gets it cleared: whatever is mounted below a test's
-temporary folder is taken away lazily afterwards, and below the whole session's folder at its end. What earlier sessions
-left is cleared before, if its daemon is dead: others may be running right now.
+temporary folder is taken away lazily afterwards, and below the own folder of the session (of the worker, where there
+are several) at its end. What sessions left that have ended is cleared before. Nothing is cleared that belongs to a
+session or a worker that still runs: a daemon may be dead there because a test is about just that.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +132,29 @@ def module_program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program
     yield from _program(tmp_path_factory.mktemp("program"))
 
 
+def ended_sessions(own: Path) -> Iterator[Path]:
+    """The temporary folders of the sessions beside ours that run no more. `own` is ours, or that of our worker.
+
+    pytest keeps its process id in `.lock` of a session's folder while the session runs.
+    """
+    session = own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own
+    for other in session.parent.glob("pytest-*"):
+        if other.name == "pytest-current" or other.resolve() == session.resolve():
+            continue
+        with suppress(FileNotFoundError):
+            pid = (other / ".lock").read_text()
+            if Path("/proc", pid or "self").exists():  # empty: it begins just now
+                continue
+        yield other
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_mounts_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Earlier sessions may have been killed; ours may not leave anything."""
-    sweep(tmp_path_factory.getbasetemp().parent, only_stale=True)
+    own = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":  # one of them is enough
+        for session in ended_sessions(own):
+            sweep(session, only_stale=True)
     yield
-    left = sweep(tmp_path_factory.getbasetemp())
+    left = sweep(own)
     assert left == [], f"mounts were left behind: {left}"
