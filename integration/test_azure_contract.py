@@ -16,9 +16,6 @@ from tests.contract.places import MakePlace, Place
 for module in (test_store, test_store_races):
     globals().update({name: value for name, value in vars(module).items() if name.startswith("test_")})
 
-# Thousands of requests; pages of listings are tested in `test_s3_store`.
-del globals()["test_a_long_listing_can_be_left_and_taken_up"]
-
 
 @pytest.fixture(scope="module")
 def make_place() -> Iterator[MakePlace]:

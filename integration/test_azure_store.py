@@ -15,7 +15,7 @@ from fsd.limits import MIB
 from fsd.stores.obstore import ObstoreStore
 from fsd.stores.obstore_upload import PART_BYTES
 from integration.azure_places import AzurePlaces, azure_environment
-from integration.azure_server import KEY, AzureServer, RefusalError
+from integration.azure_server import KEY, PAGE, AzureServer, RefusalError
 from integration.gcs_fixtures import content, upload
 from tests.contract.places import listed
 
@@ -50,6 +50,29 @@ async def test_an_upload_in_parts(azure: AzureServer, store: ObstoreStore) -> No
     async with store.upload("packs/two") as pack:
         await pack.write(data)
     assert await listed(store) == ["packs/one"]
+
+
+async def test_pages(azure: AzureServer, store: ObstoreStore) -> None:
+    keys = [f"k{number:04}" for number in range(2_500)]
+    azure.fill("container", [f"some/prefix/{key}" for key in [*keys, "a/b", "with space", "l/last"]])
+    azure.fill("container", ["some/other", "some/prefix-/k", "some/prefiw/z"])
+    assert await listed(store, "k") == keys
+    first = []
+    async for info in store.list("k"):
+        first.append(info.key)
+        if len(first) == 700:
+            break
+    assert first + await listed(store, "k", first[-1]) == keys
+    azure.requests.clear()
+    assert await listed(store) == ["a/b", *keys, "l/last"]
+    assert azure.requests == ["GET list"] * 3
+
+
+async def test_a_page_may_hold_nothing_of_ours(azure: AzureServer, store: ObstoreStore) -> None:
+    """Pages end where the server likes, also before what was asked for."""
+    azure.fill("container", ["some/prefix/k", *(f"some/prefix/{number:04} no key" for number in range(PAGE + 1))])
+    assert await listed(store) == ["k"]
+    assert azure.requests.count("GET list") == 2
 
 
 async def test_no_secret_is_logged(store: ObstoreStore, caplog: pytest.LogCaptureFixture) -> None:

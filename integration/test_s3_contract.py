@@ -18,10 +18,6 @@ for module in (test_store, test_store_races):
 
 # On S3, equal bytes have equal versions: see docs/decisions/0013.
 del globals()["test_every_write_has_a_version_of_its_own"]
-# Hundreds of requests, which moto takes its time for; pages of listings are tested in `test_s3_store`.
-del globals()["test_a_long_listing_can_be_left_and_taken_up"]
-del globals()["test_a_listing_survives_deletions"]
-del globals()["test_a_store_is_a_dictionary"]
 
 
 @pytest.fixture(scope="module")
