@@ -1,4 +1,5 @@
-"""What all tests share: `async def` tests run on trio, with a deadline; an ERROR in the log fails a test.
+"""What all tests share: `async def` tests run on trio, with a deadline; an ERROR in the log fails a test; nothing of
+this machine's Git, clouds and proxies is found.
 
 - `async def test_...` needs no marker. `@pytest.mark.timeout_s(5)` sets its deadline, `TIMEOUT_S` otherwise.
   Hypothesis' `@given` works as well: each example is a run of its own.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import os
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
 
@@ -81,6 +83,25 @@ def _run_async(test: Callable[[], Awaitable[None]], timeout_s: float, clock: tri
 def autojump_clock() -> trio.testing.MockClock:
     """Virtual time, which jumps ahead when every task sleeps."""
     return trio.testing.MockClock(autojump_threshold=0)
+
+
+_OF_THE_MACHINE = ("AWS_", "AZURE_", "CLOUDSDK_", "GIT_", "GOOGLE_", "STORAGE_EMULATOR_")
+"""How the variables begin by which Git and the clouds' clients find configuration and credentials."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def found_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The variables as they were found: for who must reach the world outside. Everybody else goes without those that
+    lead to the configuration of this machine's Git, to somebody's credentials, or through a proxy."""
+    found = dict(os.environ)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in found:
+            if name.startswith(_OF_THE_MACHINE) or name.lower().endswith("_proxy"):
+                patch.delenv(name)
+        # A file of our own and not /dev/null: `git config --global` puts a new file in its place, which root may do.
+        patch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path_factory.mktemp("git") / "config"))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        yield found
 
 
 class _Records(logging.Handler):

@@ -21,7 +21,9 @@ class Program:
         self.home = home
         self.store = home / "store"
         self.wrapper = wrapper
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("FSD_", "XDG_"))}
+        # Git's configuration of a user is found in the home as well.
+        elsewhere = ("FSD_", "XDG_", "GIT_CONFIG_GLOBAL")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(elsewhere)}
         self.environment = kept | {"HOME": str(home), "FSD_STORE": str(self.store)}
 
     def run(

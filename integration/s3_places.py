@@ -94,10 +94,8 @@ class MotoServer:
 
 @contextmanager
 def s3_environment(url: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
-    """Clients find the server and credentials, and nothing of the machine that this runs on."""
+    """Clients find the server and credentials, and nothing in the home of who runs this."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SKIP_SIGNATURE"):
-            patch.delenv(name, raising=False)
         patch.setenv("AWS_ENDPOINT_URL", url)
         patch.setenv("AWS_ACCESS_KEY_ID", "id")
         patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)

@@ -17,10 +17,9 @@ _IDENTITY = {
 
 
 def environment(program: Program) -> dict[str, str]:
-    """Variables with which a shell finds `fsd`, and Git nothing of this machine's configuration."""
-    found = {name: value for name, value in program.environment.items() if not name.startswith("GIT_")}
-    path = os.pathsep.join((os.path.dirname(sys.executable), found.get("PATH", os.defpath)))
-    return found | _IDENTITY | {"PATH": path, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C.UTF-8"}
+    """Variables with which a shell finds `fsd`, and Git an identity."""
+    path = os.pathsep.join((os.path.dirname(sys.executable), program.environment.get("PATH", os.defpath)))
+    return program.environment | _IDENTITY | {"PATH": path, "LC_ALL": "C.UTF-8"}
 
 
 class WorkTree:

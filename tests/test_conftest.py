@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import hypothesis
@@ -34,6 +35,37 @@ async def test_virtual_time_jumps(autojump_clock: trio.testing.MockClock) -> Non
 def test_expected_errors_are_handed_over(error_logs: list[logging.LogRecord]) -> None:
     logging.getLogger("fsd.test").error("meant")
     assert [record.getMessage() for record in error_logs] == ["meant"]
+
+
+def test_nothing_of_the_machine_is_found(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "AWS_PROFILE",
+        "AZURE_STORAGE_SAS_TOKEN",
+        "GIT_DIR",
+        "GOOGLE_CLOUD_PROJECT",
+        "https_proxy",
+        "NO_PROXY",
+    ):
+        monkeypatch.setenv(name, "somewhere")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/home/somebody/.gitconfig")
+    monkeypatch.setenv("SOMETHING_ELSE", "kept")
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # which the other session has as well, and removes
+    before = dict(os.environ)
+    pytester.makeconftest(CONFTEST.read_text())
+    pytester.makepyfile(
+        """
+        import os
+
+        def test_environment(found_environment, tmp_path):
+            assert "somewhere" not in os.environ.values()
+            assert os.environ["SOMETHING_ELSE"] == "kept"
+            assert str(tmp_path.parent) == os.path.dirname(os.path.dirname(os.environ["GIT_CONFIG_GLOBAL"]))
+            assert os.environ["GIT_CONFIG_NOSYSTEM"] == "1"
+            assert list(found_environment.values()).count("somewhere") == 6
+        """
+    )
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+    assert os.environ == before
 
 
 def test_what_must_fail_fails(pytester: pytest.Pytester, error_logs: list[logging.LogRecord]) -> None:
