@@ -14,7 +14,7 @@ from fsd.format.ref import MAX_MOVES, Ref, RefKind
 from fsd.ids import content_id
 from fsd.limits import DEFAULT_LIMITS
 from fsd.repo.objects import Objects, ObjectWriter, StoreLoader
-from fsd.repo.refs import Refs
+from fsd.repo.refs import Refs, StoredRef
 from fsd.stores.base import Store
 from fsd.stores.memory import MemoryStore
 from tests.faulty import Fail, FaultyStore, FlipBit
@@ -213,24 +213,26 @@ async def test_racing_subsets_of_different_commits_all_get_in() -> None:
 
 async def test_many_publishers_who_try_again_lose_nothing() -> None:
     store = MemoryStore()
-    done: list[int] = []
+    came_after: dict[bytes, bytes | None] = {}
 
     async def publish(number: int) -> None:
         refs = refs_of(store)
         while True:
             stored = await refs.read("data", "main")
+            expected = stored.ref.target if stored else None
             try:
-                await refs.move_branch("data", "main", commit(number), expected=stored.ref.target if stored else None)
+                await refs.move_branch("data", "main", commit(number), expected=expected)
             except ConflictError:
                 continue
-            done.append(number)
+            came_after[commit(number)] = expected
             return
 
     async with trio.open_nursery() as nursery:
         for number in range(40):
             nursery.start_soon(publish, number)
-    assert {move.commit for move in (await ref(refs_of(store), "main")).moves} == {commit(number) for number in done}
-    assert len((await ref(refs_of(store), "main")).moves) == 40
+    history = [move.commit for move in (await ref(refs_of(store), "main")).moves]
+    assert sorted(history) == sorted(commit(number) for number in range(40))
+    assert [came_after[each] for each in history] == [None, *history[:-1]], "in the order in which they moved it"
 
 
 async def test_deleting() -> None:
@@ -267,16 +269,26 @@ async def test_listing() -> None:
     await store.inner.put_if_absent("refs/data/abcdef0", b"no ref can have that name")
     assert list(await refs.list("data")) == ["main", "v1"]
     assert await refs.list("nothing") == {}
-    store.calls.clear()
-    found = await refs.read_all("data")
+
+    # By somebody who did not write them, and so cannot know them from that.
+    reader = refs_of(store)
+
+    async def read_all() -> tuple[dict[str, StoredRef], list[tuple[str, str]]]:
+        """The refs, and what that asked the store for."""
+        store.calls.clear()
+        found = await reader.read_all("data")
+        return found, [(call.operation, call.key) for call in store.calls]
+
+    listing = ("list", "refs/data/")
+    found, asked = await read_all()
     assert {name: stored.ref.kind for name, stored in found.items()} == {"main": RefKind.BRANCH, "v1": RefKind.TAG}
-    assert await refs.read_all("data") == found
+    assert asked[0] == listing
+    assert sorted(asked[1:]) == [("get", "refs/data/main"), ("get", "refs/data/v1")]
+    assert await read_all() == (found, [listing]), "what did not change is not read again"
     await refs.move_branch("data", "main", commit(2), expected=commit(1))
-    assert (await refs.read_all("data"))["main"].ref.target == commit(2)
-    calls = [call for call in store.calls if call.key.startswith("refs/data/")]
-    lists = [call for call in calls if call.operation == "list"]
-    gets = [call for call in calls if call.operation == "get"]
-    assert (len(lists), len(gets)) == (3, 0), "what did not change is not read again"
+    found, asked = await read_all()
+    assert found["main"].ref.target == commit(2)
+    assert asked == [listing, ("get", "refs/data/main")]
 
 
 async def test_repositories_are_listed_without_all_of_their_refs() -> None:
