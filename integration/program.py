@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
+
+from integration.waiting import wait_for
 
 COMMAND_TIMEOUT_S = 120.0
 
@@ -78,10 +80,12 @@ def status(mountpoint: Path) -> dict[str, Any]:
 APPEARS_WITHIN_S = 5.0
 
 
+def soon(condition: Callable[[], bool], what: str) -> None:
+    """Wait as long as a mount may take to show what was just published."""
+    wait_for(condition, what, within_s=APPEARS_WITHIN_S)
+
+
 def appear(path: Path) -> Path:
     """Wait until a path is there, as long as a mount may take to show what was just published."""
-    deadline = time.monotonic() + APPEARS_WITHIN_S
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not appear within {APPEARS_WITHIN_S:g} s"
-        time.sleep(0.05)
+    soon(path.exists, str(path))
     return path

@@ -10,7 +10,6 @@ import os
 import random
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from fsd.daemon import mounts
 from integration.datasets import write_dataset
 from integration.program import Program, appear, status
 from integration.reader import Readers, different, files_below, random_ranges, read_range
+from integration.waiting import wait_for
 
 MIB = 1024 * 1024
 CACHE_BYTES = 16 * MIB
@@ -142,10 +142,7 @@ def test_a_cache_that_is_to_be_smaller(shop: Shop, tmp_path: Path) -> None:
         assert different(shop.version, shop.source) == []
     assert disk_bytes(cache) > 2 * CACHE_BYTES
     with shop.mounted(cache):
-        deadline = time.monotonic() + 10
-        while disk_bytes(cache) > 1.02 * CACHE_BYTES:
-            assert time.monotonic() < deadline, "nothing was evicted"
-            time.sleep(0.02)
+        wait_for(lambda: disk_bytes(cache) <= 1.02 * CACHE_BYTES, "an eviction", within_s=10)
         assert different(shop.version, shop.source) == []
     assert disk_bytes(cache) <= 1.02 * CACHE_BYTES
 

@@ -13,6 +13,7 @@ import pytest
 
 from integration.program import Program, status
 from integration.test_roundtrip import described, make_awkward_tree
+from integration.waiting import wait_for
 
 
 def test_through_the_mount(program: Program, tmp_path: Path) -> None:
@@ -95,8 +96,12 @@ def test_a_killed_one_is_taken_up(program: Program, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
     running = program.start("checkout", "data/main", place / "out")
-    while not any(len(os.listdir(staging)) > 20 for staging in place.iterdir()):
+
+    def is_under_way() -> bool:
         assert running.poll() is None
+        return any(len(os.listdir(staging)) > 20 for staging in place.iterdir())
+
+    wait_for(is_under_way, "the first files")
     running.kill()
     running.communicate()
     assert running.returncode == -signal.SIGKILL

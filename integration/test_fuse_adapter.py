@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from fsd.fuse.interpose import State
 from integration.conftest import FakeMount, FakeMounts
 from integration.fake_tree import BIG_BYTES, PATTERN, STALLED_FILES
 from integration.users import NOBODY, NOBODY_ID, let_nobody_mount_below, needs_root
+from integration.waiting import wait_for
 
 needs_extension = pytest.mark.skipif(not interpose.available(), reason=interpose.unavailable_reason() or "available")
 
@@ -29,14 +29,6 @@ needs_extension = pytest.mark.skipif(not interpose.available(), reason=interpose
 def interposed(request: pytest.FixtureRequest) -> bool:
     """Both ways of opening files."""
     return bool(request.param)
-
-
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
-    """For what another process does in its own time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.005)
 
 
 def read_all(folder: Path) -> int:

@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 from fsd.daemon import mounts
 from integration.program import Program, status
 from integration.users import NOBODY, NOBODY_ID, let_nobody_mount_below, needs_root
+from integration.waiting import wait_for
 
 NOT_FOUND, CONFLICT, USAGE = 4, 3, 2
 
@@ -40,14 +40,6 @@ def foreground(program: Program, mountpoint: Path) -> Iterator[subprocess.Popen[
     if process.poll() is None:
         process.kill()
     process.communicate()
-
-
-def wait_for(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
-    """For what another process does in its own time."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.01)
 
 
 def is_mounted(path: Path) -> bool:

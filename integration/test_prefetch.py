@@ -22,6 +22,7 @@ from integration.gcs_server.server import GcsServer
 from integration.program import Program, status
 from integration.reader import different, files_below, read_range
 from integration.users import NOBODY, needs_root
+from integration.waiting import wait_for
 
 DATA = {"small": 120, "large": 2, "large_bytes": 2_000_000}
 """About 9 MB."""
@@ -156,8 +157,8 @@ def test_an_order_is_recorded_and_replayed_by_another_cache(shop: Shop, tmp_path
         assert "recording" in recording.stderr.readline()
         for name in names:
             (version / name).read_bytes()
-        while len(order.read_text().splitlines()) <= len(names):
-            assert recording.poll() is None
+        wait_for(lambda: len(order.read_text().splitlines()) > len(names), "all names in the record")
+        assert recording.poll() is None
         recording.send_signal(signal.SIGINT)
         assert recording.wait(10) == 0
     header, *lines = map(json.loads, order.read_text().splitlines())
@@ -205,8 +206,16 @@ def test_an_interrupted_prefetch_stops_and_can_go_on(shop: Shop, tmp_path: Path)
         assert seen(shop, version)["complete"]
 
 
-def test_what_is_pinned_can_be_read_and_mounted_when_the_bucket_is_gone(shop: Shop, tmp_path: Path) -> None:
-    """The last test: the server does not come back."""
+@pytest.fixture
+def leaving(shop: Shop) -> Iterator[Shop]:
+    """A shop whose server may be stopped; it is started again afterwards."""
+    yield shop
+    shop.server.stop()
+    shop.server.start()
+
+
+def test_what_is_pinned_can_be_read_and_mounted_when_the_bucket_is_gone(leaving: Shop, tmp_path: Path) -> None:
+    shop = leaving
     cache = tmp_path / "cache"
     with shop.mounted(cache) as version:
         shop.program("prefetch", version, "--pin")
@@ -215,8 +224,8 @@ def test_what_is_pinned_can_be_read_and_mounted_when_the_bucket_is_gone(shop: Sh
         shop.server.stop()
         assert all(forgotten(version / path) == (shop.source / path).read_bytes() for path in shop.paths)
         assert seen(shop, version, "--verify")["verified"]
-        while not (cache / "refs.json").exists() or b'"main"' not in (cache / "refs.json").read_bytes():
-            assert status(shop.mountpoint)["cache"]
+        known = cache / "refs.json"
+        wait_for(lambda: known.exists() and b'"main"' in known.read_bytes(), "where the branch stands, written down")
         shop.killed()
     with shop.mounted(cache):
         assert sorted(os.listdir(shop.mountpoint)) == ["data"]

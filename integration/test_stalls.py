@@ -20,6 +20,7 @@ import pytest
 from fsd.daemon import mounts
 from integration.datasets import noise
 from integration.program import Program, status
+from integration.waiting import wait_for
 
 READERS = 64
 FILES = 100
@@ -96,8 +97,8 @@ def test_a_store_that_hangs(tower: Tower) -> None:
         readers = [threading.Thread(target=read, args=(number,)) for number in range(1, 1 + READERS)]
         for reader in readers:
             reader.start()
-        while status(tower.upper)["waiting_reads"] < READERS:
-            assert all(reader.is_alive() for reader in readers)
+        wait_for(lambda: status(tower.upper)["waiting_reads"] >= READERS, "all readers", within_s=DEADLINE_S)
+        assert all(reader.is_alive() for reader in readers)
         for _ in range(20):
             started = time.monotonic()
             assert tower.read(0) == cached
@@ -127,8 +128,7 @@ def test_unmounting_while_the_store_hangs(tower: Tower) -> None:
     with tower.hanging():
         reader = threading.Thread(target=read_in_vain, args=(tower,))
         reader.start()
-        while not status(tower.upper)["waiting_reads"]:
-            assert reader.is_alive()
+        wait_for(lambda: status(tower.upper)["waiting_reads"] >= 1, "the reader", within_s=DEADLINE_S)
         started = time.monotonic()
         # It is in use: for that there is `--lazy`; the reader gets its error, and nobody is left.
         pid = status(tower.upper)["pid"]
