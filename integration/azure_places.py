@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-import trio
 
 from fsd.limits import Limits
 from fsd.stores.obstore import ObstoreStore
 from fsd.stores.obstore_clients import azure_clients
 from fsd.stores.obstore_clouds import AZURE
 from integration.azure_server import ACCOUNT, KEY, AzureServer
-from tests.contract.places import MakePlace, Place
+from integration.places import PREFIX, Places, closing
+from tests.contract.places import MakePlace
 
 LIMITS = Limits(store_timeout_s=20.0, store_connections=16, store_attempts=4, retry_min_s=0.001, retry_max_s=0.01)
 
@@ -32,42 +30,13 @@ def azure_environment(url: str) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-class AzurePlaces:
-    """Makes places in one server, and closes all stores that were opened there."""
-
-    def __init__(self, server: AzureServer) -> None:
-        self._server = server
-        self._numbers = itertools.count()
-        self._opened: list[ObstoreStore] = []
-
-    def make(self, _: Path) -> Place:
-        """A container of its own, and stores below a prefix."""
-        name = f"container{next(self._numbers)}"
-        self._server.create_container(name)
-        return Place(lambda: self.open(name))
-
-    def open(self, container: str, limits: Limits = LIMITS) -> ObstoreStore:
-        """A store that will be closed."""
-        store = ObstoreStore(AZURE, container, "some/prefix", limits, azure_clients)
-        self._opened.append(store)
-        return store
-
-    def close(self) -> None:
-        """Leave no connection open."""
-
-        async def close_all() -> None:
-            for store in self._opened:
-                await store.aclose()
-
-        trio.run(close_all)
+def places_in(server: AzureServer) -> Places[ObstoreStore]:
+    """Places in containers of a server."""
+    return Places(server.create_container, lambda name: ObstoreStore(AZURE, name, PREFIX, LIMITS, azure_clients))
 
 
 @contextmanager
 def azure_places() -> Iterator[MakePlace]:
     """Places in a server of their own."""
-    with AzureServer() as server, azure_environment(server.url):
-        places = AzurePlaces(server)
-        try:
-            yield places.make
-        finally:
-            places.close()
+    with AzureServer() as server, azure_environment(server.url), closing(places_in(server)) as places:
+        yield places.make

@@ -23,13 +23,13 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+from integration.background import BackgroundServer
+
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """Those that every emulator of Azure has: no secret."""
 
 PAGE = 1000
-POLL_S = 0.02
-"""How often a server looks whether it is to end."""
 
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)\Z")
 _BLOCK = re.compile(rb"<(?:Latest|Uncommitted)>([^<]+)</")
@@ -104,7 +104,7 @@ class Container:
             raise RefusalError(412, "ConditionNotMet", "The condition is not met.")
 
 
-class AzureServer:
+class AzureServer(BackgroundServer):
     """A server on a port of this machine, with one account."""
 
     def __init__(self) -> None:
@@ -117,19 +117,8 @@ class AzureServer:
         self.refusals: list[RefusalError] = []
         """Given to the next requests instead of an answer."""
         handler = type("Handler", (_Handler,), {"server_": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/{ACCOUNT}"
-
-    def __enter__(self) -> AzureServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        self.url += f"/{ACCOUNT}"
 
     def create_container(self, name: str) -> None:
         """A new one."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import trio
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -19,7 +17,8 @@ from fsd.stores.gcs import GcsStore
 from fsd.stores.retry import RetryingStore
 from integration.gcs_server.faults import Cut, Reset, Status, Truncate
 from integration.gcs_server.server import GcsServer
-from tests.contract.places import MakePlace, Place
+from integration.places import PREFIX, Places, closing
+from tests.contract.places import MakePlace
 
 LIMITS = Limits(store_timeout_s=20.0, store_connections=16, store_attempts=20, retry_min_s=0.001, retry_max_s=0.01)
 
@@ -58,45 +57,19 @@ def key_file(server: GcsServer, folder: Path) -> Iterator[Path]:
         yield path
 
 
-class GcsPlaces:
-    """Makes places in one server, and closes all stores that were opened there."""
-
-    def __init__(self, server: GcsServer, wrap: Callable[[GcsStore], Store] = lambda store: store) -> None:
-        self._server = server
-        self._wrap = wrap
-        self._numbers = itertools.count()
-        self._opened: list[GcsStore] = []
-
-    def make(self, _: Path) -> Place:
-        """A bucket of its own, and stores below a prefix with strangers on both sides."""
-        name = f"bucket{next(self._numbers)}"
-        self._server.create_bucket(name)
-        return Place(lambda: self._open(name))
-
-    def _open(self, bucket: str) -> Store:
-        store = GcsStore(bucket, "some/prefix", LIMITS)
-        self._opened.append(store)
-        return self._wrap(store)
-
-    def close(self) -> None:
-        """Leave no connection open."""
-
-        async def close_all() -> None:
-            for store in self._opened:
-                await store.aclose()
-
-        trio.run(close_all)
+def _places_in(server: GcsServer, wrap: Callable[[GcsStore], Store] = lambda store: store) -> Places[GcsStore]:
+    return Places(server.create_bucket, lambda bucket: GcsStore(bucket, PREFIX, LIMITS), wrap=wrap)
 
 
-def _sound(server: GcsServer) -> GcsPlaces:
-    return GcsPlaces(server)
+def _sound(server: GcsServer) -> Places[GcsStore]:
+    return _places_in(server)
 
 
-def _retrying(server: GcsServer) -> GcsPlaces:
-    return GcsPlaces(server, lambda store: RetryingStore(store, LIMITS))
+def _retrying(server: GcsServer) -> Places[GcsStore]:
+    return _places_in(server, lambda store: RetryingStore(store, LIMITS))
 
 
-def _failing(server: GcsServer) -> GcsPlaces:
+def _failing(server: GcsServer) -> Places[GcsStore]:
     """One request in five fails: refused, broken off before or after it was done, or its answer cut short."""
     for action, probability in [
         (Status(503), 0.06),
@@ -116,9 +89,6 @@ KINDS = {"gcs": _sound, "gcs-retrying": _retrying, "gcs-failing": _failing}
 def gcs_places(kind: str) -> Iterator[MakePlace]:
     """Places of one kind, in a server of their own."""
     with serving(GcsServer(seed=1)) as server:
-        places = KINDS[kind](server)
-        try:
+        with closing(KINDS[kind](server)) as places:
             yield places.make
-        finally:
-            places.close()
         server.faults.assert_all_exercised()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import s3_backends
@@ -21,12 +19,11 @@ from fsd.limits import Limits
 from fsd.stores.obstore import ObstoreStore
 from fsd.stores.obstore_clients import s3_clients
 from fsd.stores.obstore_clouds import S3
-from tests.contract.places import MakePlace, Place
+from integration.background import BackgroundServer
+from integration.places import PREFIX, Places, closing
+from tests.contract.places import MakePlace
 
 LIMITS = Limits(store_timeout_s=20.0, store_connections=16, store_attempts=4, retry_min_s=0.001, retry_max_s=0.01)
-
-POLL_S = 0.02
-"""How often the server looks whether it is to end."""
 
 SECRET = "a-secret-that-nobody-may-see"
 
@@ -39,15 +36,13 @@ class _Handler(WSGIRequestHandler):
         """Say nothing of each request."""
 
 
-class MotoServer:
+class MotoServer(BackgroundServer):
     """moto's S3 on a port of this machine. One request at a time: moto looks at a condition and then writes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._app = DomainDispatcherApplication(create_backend_app)
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Handler))
         self.requests: list[tuple[str, str, str]] = []
         """Method, path with query, and the authorization of each."""
         self.refusals: list[tuple[str, str, str]] = []
@@ -76,15 +71,6 @@ class MotoServer:
         """Multipart uploads that hold parts."""
         return len(s3_backends[ACCOUNT]["aws"].buckets[bucket].multiparts)
 
-    def __enter__(self) -> MotoServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
     def create_bucket(self, name: str) -> None:
         """A new one. (moto minds no signatures.)"""
         request = urllib.request.Request(f"{self.url}/{name}", method="PUT", headers={"Host": "s3.amazonaws.com"})
@@ -105,42 +91,13 @@ def s3_environment(url: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-class S3Places:
-    """Makes places in one server, and closes all stores that were opened there."""
-
-    def __init__(self, server: MotoServer) -> None:
-        self._server = server
-        self._numbers = itertools.count()
-        self._opened: list[ObstoreStore] = []
-
-    def make(self, _: Path) -> Place:
-        """A bucket of its own, and stores below a prefix."""
-        name = f"bucket{next(self._numbers)}"
-        self._server.create_bucket(name)
-        return Place(lambda: self.open(name))
-
-    def open(self, bucket: str, limits: Limits = LIMITS) -> ObstoreStore:
-        """A store that will be closed."""
-        store = ObstoreStore(S3, bucket, "some/prefix", limits, s3_clients)
-        self._opened.append(store)
-        return store
-
-    def close(self) -> None:
-        """Leave no connection open."""
-
-        async def close_all() -> None:
-            for store in self._opened:
-                await store.aclose()
-
-        trio.run(close_all)
+def places_in(server: MotoServer) -> Places[ObstoreStore]:
+    """Places in buckets of a server."""
+    return Places(server.create_bucket, lambda bucket: ObstoreStore(S3, bucket, PREFIX, LIMITS, s3_clients))
 
 
 @contextmanager
 def s3_places(folder: Path) -> Iterator[MakePlace]:
     """Places in a server of their own."""
-    with MotoServer() as server, s3_environment(server.url, folder):
-        places = S3Places(server)
-        try:
-            yield places.make
-        finally:
-            places.close()
+    with MotoServer() as server, s3_environment(server.url, folder), closing(places_in(server)) as places:
+        yield places.make

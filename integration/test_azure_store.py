@@ -14,9 +14,10 @@ from fsd.errors import StorePermissionError, StoreUnreachableError
 from fsd.limits import MIB
 from fsd.stores.obstore import ObstoreStore
 from fsd.stores.obstore_upload import PART_BYTES
-from integration.azure_places import AzurePlaces, azure_environment
+from integration.azure_places import azure_environment, places_in
 from integration.azure_server import KEY, PAGE, AzureServer, RefusalError
 from integration.gcs_fixtures import content, upload
+from integration.places import closing
 from tests.contract.places import listed
 
 
@@ -36,9 +37,8 @@ def environment(azure: AzureServer) -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture
 def store(azure: AzureServer, environment: pytest.MonkeyPatch) -> Iterator[ObstoreStore]:  # noqa: ARG001
-    places = AzurePlaces(azure)
-    yield places.open("container")
-    places.close()
+    with closing(places_in(azure)) as places:
+        yield places.open("container")
 
 
 async def test_an_upload_in_parts(azure: AzureServer, store: ObstoreStore) -> None:
@@ -93,8 +93,7 @@ async def test_who_has_no_credentials_asks_as_anybody(
 ) -> None:
     await store.put_if_absent("key", b"x")
     environment.delenv("AZURE_STORAGE_ACCOUNT_KEY")
-    places = AzurePlaces(azure)
-    anybody = places.open("container")
+    anybody = places_in(azure).open("container")
     with pytest.raises(StorePermissionError, match="no credentials were found, and not everybody may") as caught:
         await anybody.get("key")
     assert "az login" in caught.value.hint
@@ -109,7 +108,7 @@ async def test_a_sas_token(azure: AzureServer, store: ObstoreStore, environment:
     version = await store.put_if_absent("key", b"x")
     environment.delenv("AZURE_STORAGE_ACCOUNT_KEY")
     environment.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=2021-08-06&sig=whoever-has-this")
-    sas = AzurePlaces(azure).open("container")
+    sas = places_in(azure).open("container")
     assert (await sas.get("key")).data == b"x"
     with pytest.raises(StorePermissionError, match="a SAS token cannot delete an object at one version") as caught:
         await sas.delete("key", version)

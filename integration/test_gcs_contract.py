@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from fsd.stores.base import Store
 from integration.gcs_places import KINDS, gcs_places
-from tests.contract import test_store, test_store_races
-from tests.contract.places import MakePlace, Place
+from tests.contract.held import contract
+from tests.contract.places import MakePlace
 
 # The same tests, with other places.
-for module in (test_store, test_store_races):
-    globals().update({name: value for name, value in vars(module).items() if name.startswith("test_")})
+globals().update(contract())
 
 
 @pytest.fixture(params=KINDS, scope="module")
 def make_place(request: pytest.FixtureRequest) -> Iterator[MakePlace]:
     with gcs_places(request.param) as make:
         yield make
-
-
-@pytest.fixture
-def place(make_place: MakePlace, tmp_path: Path) -> Place:
-    return make_place(tmp_path)
-
-
-@pytest.fixture
-def store(place: Place) -> Store:
-    return place.open()

@@ -18,7 +18,8 @@ from fsd.stores.obstore import ObstoreStore
 from fsd.stores.obstore_upload import PART_BYTES
 from fsd.stores.retry import RetryingStore
 from integration.gcs_fixtures import content, upload
-from integration.s3_places import LIMITS, SECRET, MotoServer, S3Places, s3_environment
+from integration.places import closing
+from integration.s3_places import LIMITS, SECRET, MotoServer, places_in, s3_environment
 from tests.contract.places import listed
 
 
@@ -38,9 +39,8 @@ def environment(moto: MotoServer, tmp_path: Path) -> Iterator[pytest.MonkeyPatch
 @pytest.fixture
 def store(moto: MotoServer, environment: pytest.MonkeyPatch) -> Iterator[ObstoreStore]:  # noqa: ARG001
     moto.requests.clear()
-    places = S3Places(moto)
-    yield places.open("bucket")
-    places.close()
+    with closing(places_in(moto)) as places:
+        yield places.open("bucket")
     assert moto.refusals == [], "every fault was met"
 
 
@@ -84,8 +84,7 @@ async def test_pages(moto: MotoServer, store: ObstoreStore) -> None:
     moto.create_bucket("pages")
     moto.fill("pages", [f"some/prefix/{key}" for key in [*keys, "a/b", "with space", "l/last"]])
     moto.fill("pages", ["some/other", "some/prefix-/k", "some/prefiw/z"])
-    places = S3Places(moto)
-    pages = places.open("pages")
+    pages = places_in(moto).open("pages")
     moto.requests.clear()
     assert await listed(pages, "k") == keys
     assert len(moto.requests) == 3
@@ -260,8 +259,7 @@ async def test_calls_of_every_kind_fail_as_one(moto: MotoServer, store: ObstoreS
 
 async def test_no_bucket(moto: MotoServer, store: ObstoreStore) -> None:
     del store
-    places = S3Places(moto)
-    missing = places.open("missing")
+    missing = places_in(moto).open("missing")
     calls: list[Callable[[], Awaitable[object]]] = [
         lambda: missing.get("key"),
         lambda: listed(missing),

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-import threading
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
 
-POLL_S = 0.02
-"""How often a server looks whether it is to end."""
+from integration.background import BackgroundServer
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 
 
-class WebServer:
+class WebServer(BackgroundServer):
     """Serves on a port of this machine. The knobs may be turned at any time."""
 
     def __init__(self, folder: Path) -> None:
@@ -30,18 +28,7 @@ class WebServer:
         self.truncates = 0
         """Bytes that the bodies of ranges lack, of which the headers know nothing."""
         handler = type("Handler", (_Handler,), {"server_": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL_S,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> WebServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(ThreadingHTTPServer(("127.0.0.1", 0), handler))
 
 
 class _Handler(BaseHTTPRequestHandler):
