@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from integration.accidents import hanging
 from integration.program import Program, status
 from integration.test_roundtrip import described, make_awkward_tree
 from integration.waiting import wait_for
@@ -32,12 +33,8 @@ def test_through_the_mount(program: Program, tmp_path: Path) -> None:
     assert 0 < half["files"] < program.json("ls", "data")[0]["files"]
 
     # A daemon that hangs has the cache and does not answer: the store does.
-    pid = status(mountpoint)["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with hanging(mountpoint):
         made = program.run("checkout", "data/v1", tmp_path / "again")
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert made.returncode == 0
     assert "reading without the cache" in made.stderr
     assert described(os.fsencode(tmp_path / "again")) == described(os.fsencode(source))

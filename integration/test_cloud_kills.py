@@ -19,13 +19,13 @@ from fsd.limits import DEFAULT_LIMITS
 from fsd.publish.publisher import Request, publish
 from fsd.repo.repository import init_store, open_repositories
 from fsd.stores.open import open_store
+from integration.accidents import kill, killed_at
 from integration.datasets import noise, write_dataset
 from integration.gcs_places import serving
 from integration.gcs_server.faults import Action, Hold, Stall
 from integration.gcs_server.server import GcsServer
 from integration.program import Program, status
 from integration.reader import different
-from integration.test_kills import kill
 from integration.verifying import verify
 
 CONFLICT = 3
@@ -114,12 +114,7 @@ def test_a_publisher_killed(server: GcsServer, url: str, source: Path, tmp_path:
     action: Action = moment.action()
     fault = server.faults.add(action, operations=[moment.operation], match=moment.match, times=1)
     program = program_for(tmp_path / "home", url)
-    publisher = program.start("commit", source, "data")
-    try:
-        fault.wait_met()
-    finally:
-        publisher.kill()
-        publisher.communicate()
+    killed_at(fault, program, source)
     if isinstance(action, Hold):
         action.release.set()
         server.counters.wait_idle()

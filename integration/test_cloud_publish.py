@@ -3,32 +3,27 @@
 Nothing here waits for a moment: the server stalls at a request, and says when it was asked.
 """
 
+# The fixture is imported, and then used as an argument of the same name:
+# ruff: noqa: F401, F811
+
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fsd.errors import StoreUnreachableError
 from fsd.limits import DEFAULT_LIMITS, KIB, MIB
+from integration.accidents import killed_at
 from integration.datasets import noise, write_dataset
-from integration.gcs_places import serving
+from integration.gcs_fixtures import server
 from integration.gcs_server.faults import Stall, Status
 from integration.gcs_server.server import GcsServer
 from integration.program import Program
 from tests.publish.folders import read_folder
 
 PACK_BYTES = 256 * KIB
-
-
-@pytest.fixture
-def server() -> Iterator[GcsServer]:
-    with serving(GcsServer()) as server:
-        server.create_bucket("bucket")
-        yield server
-        server.faults.assert_all_exercised()
 
 
 @pytest.fixture
@@ -46,15 +41,11 @@ def stored(server: GcsServer, kind: str) -> int:
     return sum(found.content.size for name in bucket.names(f"x/{kind}/", "") if (found := bucket.find(name)))
 
 
-def killed_at(server: GcsServer, program: Program, source: Path, operation: str, match: str, after: int = 0) -> None:
+def killed_unanswered(
+    server: GcsServer, program: Program, source: Path, operation: str, match: str, after: int = 0
+) -> None:
     """Publish until the server was asked something for the n-th time; it does that, but the answer never comes."""
-    stall = server.faults.add(Stall(), operations=[operation], match=match, times=1, after=after)
-    publisher = program.start("commit", source, "data")
-    try:
-        stall.wait_met()
-    finally:
-        publisher.kill()
-        publisher.communicate()
+    killed_at(server.faults.add(Stall(), operations=[operation], match=match, times=1, after=after), program, source)
     server.counters.wait_idle()
 
 
@@ -73,7 +64,7 @@ def test_packs_that_arrived_are_not_sent_again(
     server: GcsServer, program: Program, tmp_path: Path, operation: str, match: str, after: int
 ) -> None:
     source = write_dataset(tmp_path / "source", 1, small=120, large=2, large_bytes=1_500_000)
-    killed_at(server, program, source, operation, match, after)
+    killed_unanswered(server, program, source, operation, match, after)
     arrived = stored(server, "packs")
     assert arrived >= after * PACK_BYTES // 2
     server.counters.reset()
@@ -95,7 +86,7 @@ def test_a_large_file_goes_on_where_it_broke_off(server: GcsServer, program: Pro
     (source / "large").write_bytes(noise(1, size))
     notes = tmp_path / "home/.local/state/fsd/chunks"
     if how == "killed":
-        killed_at(server, program, source, "resumable.part", "*", after=2)
+        killed_unanswered(server, program, source, "resumable.part", "*", after=2)
     else:
         server.faults.add(Status(503), operations=["resumable.part"], times=2, after=2)
         failed = program.run("commit", source, "data")

@@ -10,7 +10,6 @@ import fcntl
 import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import pytest
 
 from fsd.daemon import mounts
 from fsd.limits import DEFAULT_LIMITS
+from integration.accidents import kill
 from integration.datasets import noise, write_dataset
 from integration.program import Program, status
 from integration.reader import Readers, different
@@ -37,14 +37,6 @@ def readable(program: Program, tmp_path: Path) -> Path:
     program("init")
     program("commit", source, "data", "--tag", "v1")
     return source
-
-
-def kill(mountpoint: Path) -> None:
-    """SIGKILL for the daemon of a mount; returns when it is gone."""
-    pidfd = os.pidfd_open(status(mountpoint)["pid"])
-    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    assert mounts.wait_gone(pidfd, timeout_s=20)
-    os.close(pidfd)
 
 
 @pytest.mark.parametrize("cache_size", ["1G", "12M"])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fsd.daemon import mounts
+from integration.accidents import kill
 from integration.datasets import write_dataset
 from integration.gcs_places import serving
 from integration.gcs_server.faults import Stall
@@ -53,14 +53,6 @@ class Shop:
             yield self.version
         finally:
             self.program("umount", self.mountpoint)
-
-    def killed(self) -> None:
-        """The daemon dies as in an accident."""
-        pid = status(self.mountpoint)["pid"]
-        descriptor = os.pidfd_open(pid)
-        os.kill(pid, signal.SIGKILL)
-        assert mounts.wait_gone(descriptor, timeout_s=10)
-        os.close(descriptor)
 
     def packs_asked(self) -> list[str]:
         """Requests for packs since the last time, in order."""
@@ -130,7 +122,7 @@ def test_pins_hold_against_everything(shop: Shop, tmp_path: Path) -> None:
         assert seen(shop, version)["cached_bytes"] == 0
         shop.program("prefetch", version / "d1", "--pin")
         assert seen(shop, version / "d1")["pinned"]
-        shop.killed()
+        kill(shop.mountpoint)
     with shop.mounted(cache, *size) as version:
         assert [pin["path"] for pin in status(shop.mountpoint)["pins"]] == ["data/v1/d1"]
         shop.program("prefetch", version / "large", "--pin")
@@ -226,7 +218,7 @@ def test_what_is_pinned_can_be_read_and_mounted_when_the_bucket_is_gone(leaving:
         assert seen(shop, version, "--verify")["verified"]
         known = cache / "refs.json"
         wait_for(lambda: known.exists() and b'"main"' in known.read_bytes(), "where the branch stands, written down")
-        shop.killed()
+        kill(shop.mountpoint)
     with shop.mounted(cache):
         assert sorted(os.listdir(shop.mountpoint)) == ["data"]
         assert (shop.mountpoint / "data" / "main").resolve() == main

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from fsd.daemon import mounts
+from integration.accidents import hanging
 from integration.datasets import noise
 from integration.program import Program, status
 from integration.waiting import wait_for
@@ -51,16 +50,6 @@ class Tower:
         self.inner.environment["FSD_STORE"] = str(self.lower / "store" / "v1")
         self.upper.mkdir()
 
-    @contextmanager
-    def hanging(self) -> Iterator[None]:
-        """The lower mount's daemon does not run: whoever asks it anything waits."""
-        pid = status(self.lower)["pid"]
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
-
     def read(self, number: int) -> bytes:
         """A file, out of the daemon rather than the kernel's pages."""
         descriptor = os.open(self.version / f"{number:03}", os.O_RDONLY)
@@ -93,7 +82,7 @@ def test_a_store_that_hangs(tower: Tower) -> None:
         except OSError as error:
             results[number] = error.errno, time.monotonic() - started
 
-    with tower.hanging():
+    with hanging(tower.lower):
         readers = [threading.Thread(target=read, args=(number,)) for number in range(1, 1 + READERS)]
         for reader in readers:
             reader.start()
@@ -125,7 +114,7 @@ def test_a_store_that_hangs(tower: Tower) -> None:
 
 def test_unmounting_while_the_store_hangs(tower: Tower) -> None:
     tower.read(0)
-    with tower.hanging():
+    with hanging(tower.lower):
         reader = threading.Thread(target=read_in_vain, args=(tower,))
         reader.start()
         wait_for(lambda: status(tower.upper)["waiting_reads"] >= 1, "the reader", within_s=DEADLINE_S)
@@ -151,7 +140,7 @@ def test_mounting_a_store_that_hangs(tower: Tower, tmp_path: Path) -> None:
     marker = os.open(tower.lower / "store" / "v1" / "fsd.json", os.O_RDONLY)
     os.posix_fadvise(marker, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(marker)
-    with tower.hanging():
+    with hanging(tower.lower):
         started = time.monotonic()
         done = tower.inner.run("mount", tmp_path / "another", "--cache-dir", tmp_path / "cache")
         assert time.monotonic() - started < 20
