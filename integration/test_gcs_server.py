@@ -383,10 +383,26 @@ def test_as_a_program() -> None:
             assert control("GET", "faults") == [{"kind": "status", "met": 1, "status": 503, "retry_after_s": None}]
             control("DELETE", "faults")
             assert blob.download_as_bytes(retry=None) == b"x" * 1000
-            counters = control("GET", "counters")
-            assert counters["requests"] == {"insert": 1, "media": 2}
-            assert counters["bytes_out"]["media"] >= 1000
-            assert control("GET", "records")[-1][:5] == ["media", "key", "", 200, 1000]
+            counters, records = control("GET", "counters"), control("GET", "records")
+            inserted, refusal = records[0][4], records[1][4]  # bytes of what the server says in JSON
+            assert [record[:5] for record in records] == [
+                ["insert", "key", "", 200, inserted],
+                ["media", "key", "", 503, refusal],
+                ["media", "key", "", 200, 1000],
+            ]
+            times_s = [time_s for record in records for time_s in record[5:]]
+            assert len(times_s) == 6
+            assert times_s == sorted(times_s), "one after the other"
+            assert counters.pop("bytes_in") > 1000, "what was stored, and its name"
+            assert counters == {
+                "requests": {"insert": 1, "media": 2},
+                "statuses": {"200": 2, "503": 1},
+                "bytes_out": {"insert": inserted, "media": refusal + 1000},
+                "connections": 1 + 5,  # the client's, and one for each time that the server itself was asked
+                "in_flight": 0,
+                "most_in_flight": 1,
+            }
+            assert inserted > 0 < refusal
             control("DELETE", "counters")
             assert control("GET", "counters")["requests"] == {}
             control("POST", "access", {"forbids": "storage.objects"})

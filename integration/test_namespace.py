@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from integration.users import needs_root
+import pytest
+
+from integration.users import needs_root, skip_without_user_namespaces
 
 _RUN = """
 import os, sys
@@ -16,6 +18,12 @@ from fsd.daemon.namespace import show_at
 show_at(*map(Path, sys.argv[1:4]))
 os.execvp("sh", ["sh", "-ec", sys.argv[4]])
 """
+
+
+@pytest.fixture(autouse=True)
+def _may_make_namespaces() -> None:
+    if os.geteuid() != 0:
+        skip_without_user_namespaces()
 
 
 def run(source: Path, place: Path, command: str) -> subprocess.CompletedProcess[str]:
@@ -65,6 +73,7 @@ def test_at_a_place_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_in_a_new_root(tmp_path: Path) -> None:
+    skip_without_user_namespaces()
     name = f"not-there-{os.getpid()}"
     # A namespace within: refused by the kernel where the root was changed the simple way.
     command = f"cat /{name}/file; pwd; ls -d /proc/self /{name}; unshare --user true"

@@ -16,7 +16,7 @@ import pytest
 from fsd.daemon import mounts
 from integration.conftest import sweep
 from integration.program import Program, status
-from integration.users import NOBODY_ID, let_nobody_mount_below, needs_root, ordinary_user
+from integration.users import NOBODY_ID, let_nobody_mount_below, needs_root, ordinary_user, skip_without_user_namespaces
 from integration.worktrees import WorkTree
 
 REPOSITORY = Path(__file__).parents[1]
@@ -227,6 +227,7 @@ def home() -> Iterator[Path]:
 @needs_root
 @pytest.mark.skipif(os.path.exists("/fsd"), reason="this machine has the common mountpoint")
 def test_an_ordinary_user_where_the_common_mountpoint_cannot_be_made(team: Team, home: Path) -> None:
+    skip_without_user_namespaces(ordinary_user())
     program = Program(home, wrapper=ordinary_user())
     shutil.copytree(team.program.store, program.store)
     tree = WorkTree(program, home / "tree")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +23,19 @@ NOBODY = (
 """A wrapper that runs a command as an ordinary user."""
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
+
+
+_MAKE_NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt")
+
+
+def skip_without_user_namespaces(wrapper: tuple[str, ...] = ()) -> None:
+    """Skip the test where who runs a command with `wrapper` may not make a user namespace, and mount in it."""
+    done = subprocess.run([*wrapper, *_MAKE_NAMESPACES], capture_output=True, text=True, timeout=20, check=False)
+    if done.returncode == 0:
+        return
+    restriction = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    because = " (AppArmor does)" if restriction.exists() and restriction.read_text().strip() != "0" else ""
+    pytest.skip(f"this system restricts user namespaces{because}: {done.stderr.strip()}")
 
 
 def let_nobody_mount_below(folder: Path) -> None:

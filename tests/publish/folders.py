@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 from fsd.clock import Clock, now_us
 from fsd.errors import NotFoundError
-from fsd.format.keys import COMMITS
 from fsd.format.model import Entry, Kind, PlacedChunk
 from fsd.format.pack import decode_chunk
-from fsd.ids import content_id, parse_id
+from fsd.ids import content_id
 from fsd.limits import DEFAULT_LIMITS, Limits
 from fsd.publish.landing import Request
 from fsd.publish.progress import NoProgress
@@ -268,11 +267,6 @@ async def verify_store(store: Store) -> dict[str, dict[bytes, Item]]:
 async def keys_of(store: Store, prefix: str = "") -> list[str]:
     """All keys."""
     return [info.key async for info in store.list(prefix)]
-
-
-async def commits_of(store: Store) -> list[bytes]:
-    """All commits, reachable or not."""
-    return [parse_id(key.removeprefix(COMMITS)) for key in await keys_of(store, COMMITS)]
 
 
 async def snapshot(store: Store, wanted: Callable[[str], bool]) -> dict[str, bytes]:

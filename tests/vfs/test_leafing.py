@@ -96,10 +96,10 @@ async def test_backwards_too() -> None:
 
 async def test_backwards_no_further_than_a_bound() -> None:
     async with book() as made:
-        for number in range(500, 400, -1):
+        await made.turn_all([500, 499, 498])
+        for number in range(497, 400, -1):
             await made.turn(number)
-            if made.loaded:
-                assert min(made.loaded) >= number - 2 * READ_AHEAD - 1
+            assert min(made.loaded) >= number - 2 * READ_AHEAD - 1
 
 
 async def test_who_turns_around_is_followed() -> None:
@@ -126,6 +126,7 @@ async def test_the_same_page_again_changes_nothing() -> None:
             for _ in range(3):
                 await made.turn(number)
         assert made.loaded == sorted(set(made.loaded))
+        assert len(made.loaded) >= 18
 
 
 async def test_programs_that_take_turns_are_one() -> None:
