@@ -38,13 +38,15 @@ Client = S3Store | AzureStore
 
 
 class Clients:
-    """How one bucket is asked. `make` gives a client that tries again as it is told."""
+    """How one bucket is asked."""
 
-    def __init__(self, cloud: Cloud, make: Callable[[Any], Client], limits: Limits, *, is_anonymous: bool) -> None:
+    def __init__(
+        self, cloud: Cloud, single: Client, make: Callable[[Any], Client], limits: Limits, *, is_anonymous: bool
+    ) -> None:
+        """`single` makes one attempt a request; `make` gives a client that tries again as it is told."""
         self.cloud = cloud
         self.is_anonymous = is_anonymous
-        self.single = make(NO_RETRIES)
-        """One attempt a request."""
+        self.single = single
         self._make = make
         self._limits = limits
 
@@ -78,7 +80,7 @@ def s3_clients(bucket: str, limits: Limits) -> Clients:
             credential_provider=provider,
         )
 
-    return Clients(S3, make, limits, is_anonymous=credentials is None)
+    return Clients(S3, make(NO_RETRIES), make, limits, is_anonymous=credentials is None)
 
 
 def azure_clients(container: str, limits: Limits) -> Clients:
@@ -92,19 +94,18 @@ def azure_clients(container: str, limits: Limits) -> Clients:
             retry_config=retries,
         )
 
-    try:
-        first = making({})(NO_RETRIES)
-    except BaseError as error:
-        if "Account must be specified" in str(error):
-            raise NoAccountError from None
-        raise
-    if not _lacks_token(first):
-        return Clients(AZURE, making({}), limits, is_anonymous=False)
-    # Neither the environment nor the machine says who we are.
-    logged_in = making({"use_azure_cli": True})
-    if not _lacks_token(logged_in(NO_RETRIES)):
-        return Clients(AZURE, logged_in, limits, is_anonymous=False)
-    return Clients(AZURE, making({"skip_signature": True}), limits, is_anonymous=True)
+    # Where neither the environment nor the machine says who we are, `az login` may have.
+    for make in (making({}), making({"use_azure_cli": True})):
+        try:
+            single = make(NO_RETRIES)
+        except BaseError as error:
+            if "Account must be specified" in str(error):
+                raise NoAccountError from None
+            raise
+        if not _lacks_token(single):
+            return Clients(AZURE, single, make, limits, is_anonymous=False)
+    make = making({"skip_signature": True})
+    return Clients(AZURE, make(NO_RETRIES), make, limits, is_anonymous=True)
 
 
 class _Provider:
