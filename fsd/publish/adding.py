@@ -26,10 +26,11 @@ from fsd.publish.guard import forbidden_directories
 from fsd.publish.landing import Landed, Request, land_edit
 from fsd.publish.notes import notes_kept_in
 from fsd.publish.progress import NoProgress, Progress
-from fsd.publish.scan import ScanKey, ScanWriter
+from fsd.publish.scan import NoRecorder
 from fsd.publish.source import Found, SourceFolder, UnreadableError, shown, sizes_of
-from fsd.publish.walk import Run, walk
+from fsd.publish.walk import walk
 from fsd.repo.builder import Change, Removal, RemovalBelow
+from fsd.repo.differences import is_same
 from fsd.repo.lookup import text_of_name
 from fsd.repo.repository import Repositories
 from fsd.repo.tree import Tree
@@ -196,7 +197,7 @@ class _Adding:
                 f"{'folder' if there.kind is Kind.DIRECTORY else there.kind.word}, not a {what}",
                 hint=hint,
             )
-        return there._replace(level=0, pieces=(), placements=()) != entry._replace(level=0, pieces=(), placements=())
+        return not is_same(there, entry)
 
     # --- what is read
 
@@ -207,16 +208,7 @@ class _Adding:
             return (Batch([change], change.size) for change in (file,))
         folder = self._source.folder
         forbidden = forbidden_directories(folder, self._repositories.store.url, self._state)
-        return self._folder_batches(walk(folder, forbidden))
-
-    def _folder_batches(self, runs: Generator[Run]) -> Generator[Batch]:
-        key = ScanKey(self._source.folder.directory, self._repositories.marker.id, self._request.repository)
-        scan = ScanWriter(self._state / "scans", key, None)
-        try:
-            yield from Delta(runs, iter(()), scan).batches()
-        finally:
-            # The folder is a part of what is committed: nothing that was seen in it says what the whole is.
-            scan.discard()
+        return Delta(walk(folder, forbidden), iter(()), NoRecorder()).batches()
 
     def _size(self) -> int:
         if self._source.file is not None:

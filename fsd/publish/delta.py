@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 from fsd.format.model import directory_key
-from fsd.publish.scan import UNTRUSTED, RecordedRun, ScanWriter
+from fsd.publish.scan import UNTRUSTED, RecordedRun, Recorder
 from fsd.publish.source import STATUS, Found, sizes_of
 from fsd.publish.walk import Run
 from fsd.repo.builder import Removal
@@ -81,10 +81,10 @@ def batched(batch: Batch, change: Found | Removal) -> tuple[list[Batch], Batch]:
 class Delta:
     """The changes of one scan. Blocks; for one thread at a time."""
 
-    def __init__(self, walked: Iterator[Run], recorded: Iterator[RecordedRun], writer: ScanWriter) -> None:
+    def __init__(self, walked: Iterator[Run], recorded: Iterator[RecordedRun], recorder: Recorder) -> None:
         self._walked = walked
-        self._recorded = _Cursor(recorded, writer)
-        self._writer = writer
+        self._recorded = _Cursor(recorded, recorder)
+        self._recorder = recorder
 
     def batches(self) -> Generator[Batch]:
         """All changes, in batches that may be empty."""
@@ -129,15 +129,15 @@ class Delta:
                 if is_young(found.mtime_ns, found.ctime_ns, seen_ns):
                     status = UNTRUSTED
             recorded.append(status)
-        self._writer.add(run.directory, b"\0".join(run.names), b"".join(recorded))
+        self._recorder.add(run.directory, b"\0".join(run.names), b"".join(recorded))
 
 
 class _Cursor:
     """A place in the recorded entries."""
 
-    def __init__(self, runs: Iterator[RecordedRun], writer: ScanWriter) -> None:
+    def __init__(self, runs: Iterator[RecordedRun], recorder: Recorder) -> None:
         self._runs = runs
-        self._writer = writer
+        self._recorder = recorder
         self._run: RecordedRun | None = None
         self._key = b""
         self._names: list[bytes] | None = None
@@ -153,7 +153,7 @@ class _Cursor:
     def remove_before(self, key: bytes | None, changes: list[Found | Removal]) -> None:
         """All entries of directories before the one with that key (None: all that are left) are gone."""
         while self._run is not None and (key is None or self._key < key):
-            self._writer.drop()
+            self._recorder.drop()
             self._remove_names(None, changes)
             self._next_run()
 
@@ -170,7 +170,7 @@ class _Cursor:
             or recorded.names != b"\0".join(run.names)
         ):
             return False
-        self._writer.keep(recorded)
+        self._recorder.keep(recorded)
         self._next_run()
         return True
 

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkstemp
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 from blake3 import blake3
 
@@ -147,6 +147,32 @@ def _check(file: BinaryIO, key: ScanKey) -> ScanIndex | None:
     if len(trailer) != _TRAILER_BYTES or digest.digest() != trailer[ID_BYTES:]:
         return None
     return ScanIndex(file, trailer[:ID_BYTES], prefix + header_bytes, end)
+
+
+class Recorder(Protocol):
+    """Is told, run after run in the order of the walk, how a scan compares with the index that there was."""
+
+    def keep(self, run: RecordedRun) -> None:
+        """The next run is as `run` of the base, all of it."""
+
+    def add(self, directory: bytes, names: bytes, statuses: bytes) -> None:
+        """The next run is another than the base's next; names have NUL between them."""
+
+    def drop(self) -> None:
+        """The base has a run that this scan does not."""
+
+
+class NoRecorder:
+    """For a folder that is only a part of what is committed: nothing seen in it says what the whole is."""
+
+    def keep(self, run: RecordedRun) -> None:
+        """Note nothing."""
+
+    def add(self, directory: bytes, names: bytes, statuses: bytes) -> None:
+        """Note nothing."""
+
+    def drop(self) -> None:
+        """Note nothing."""
 
 
 class ScanWriter:
