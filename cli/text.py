@@ -10,14 +10,15 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import NamedTuple
+
+from fsd.clock import moment_of, us_of
 
 ELLIPSIS = "…"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_US = (datetime(2, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-_LAST_US = (datetime(9998, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_FIRST_US = us_of(datetime(2, 1, 1, tzinfo=UTC))
+_LAST_US = us_of(datetime(9998, 1, 1, tzinfo=UTC))
 
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\", '"': '\\"'}
 
@@ -155,7 +156,7 @@ def json_time(time_us: int) -> str:
 
 def _moment(time_us: int) -> datetime:
     # A commit's time is whatever its publisher wrote; the years at both ends leave room for any time zone.
-    return _EPOCH + timedelta(microseconds=min(max(time_us, _FIRST_US), _LAST_US))
+    return moment_of(min(max(time_us, _FIRST_US), _LAST_US))
 
 
 # --- tables

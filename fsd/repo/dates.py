@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from fsd.clock import moment_of, us_of
 from fsd.errors import NotFoundError, UsageError
 
 MARK = "@"
@@ -28,7 +29,6 @@ _YESTERDAY = "yesterday"
 DATED = re.compile(rf"[^{MARK}+]+{MARK}[^+]*(?:\+\d\d:\d\d)?", re.ASCII)
 """What a branch with a date can be before a `+SUBSET`: the `+` of a zone belongs to the date."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _US = timedelta(microseconds=1)
 
 
@@ -38,9 +38,10 @@ def last_moment_us(text: str, now_us: int) -> int:
     Raises UsageError for what is no date, NotFoundError for what is not over.
     """
     begin, length = _parse(text, now_us)
-    end_us = (begin - _EPOCH + length) // _US
+    begin_us = us_of(begin)
+    end_us = begin_us + length // _US
     if end_us > now_us:
-        when = "is in the future" if (begin - _EPOCH) // _US > now_us else "is not over"
+        when = "is in the future" if begin_us > now_us else "is not over"
         raise NotFoundError(
             f"{text!r} {when}, so it is not known what it will mean",
             hint="how a branch stands now is what its name alone means",
@@ -52,7 +53,8 @@ def _parse(text: str, now_us: int) -> tuple[datetime, timedelta]:
     """When it begins, and how long it is."""
     day_length = timedelta(days=1)
     if text == _YESTERDAY:
-        return _EPOCH + (timedelta(microseconds=now_us) // day_length - 1) * day_length, day_length
+        today = moment_of(now_us).replace(hour=0, minute=0, second=0, microsecond=0)
+        return today - day_length, day_length
     match = _DATE.fullmatch(text)
     try:
         if match is None:

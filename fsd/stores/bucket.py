@@ -62,6 +62,21 @@ class Bucket(Protocol[_Condition_contra]):
 _Bucket = TypeVar("_Bucket", bound=Bucket[Any])
 
 
+def nothing_of(listed: Listed) -> Fetched:
+    """No bytes of an object, but what it is."""
+    return Fetched(b"", listed.version, listed.size)
+
+
+def nothing_at(listed: Listed, start: int, complaint: str = "it refused a range that is there") -> Fetched:
+    """The answer to a range from `start` that the server refused: no bytes, since the object ends before.
+
+    A negative start counts from the end. Raises UnusableAnswerError with the complaint if the object has bytes there.
+    """
+    if listed.size > max(start, 0):
+        raise UnusableAnswerError(complaint)
+    return nothing_of(listed)
+
+
 def unanswered(verb: str, key: str, url: str, timeout_s: float) -> StoreUnreachableError:
     """The error for a request that ran into its deadline."""
     return StoreUnreachableError(

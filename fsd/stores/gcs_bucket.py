@@ -14,7 +14,6 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -27,9 +26,10 @@ from google.cloud import storage
 from google.cloud.storage.blob import Blob
 from requests import Response, Session
 
+from fsd.clock import us_of
 from fsd.ids import Buffer
 from fsd.stores.base import Fetched, Version
-from fsd.stores.bucket import Listed, UnusableAnswerError
+from fsd.stores.bucket import Listed, UnusableAnswerError, nothing_at, nothing_of
 from fsd.stores.gcs_exchange import BreakableAdapter
 
 LISTED_AT_ONCE = 1000
@@ -48,7 +48,6 @@ _CHECKSUMMED_AT_ONCE = 64 * 1024
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)\Z")
 _RECEIVED = re.compile(r"bytes=0-(\d+)\Z")
 _CRC32C = re.compile(r"(?:^|,)\s*crc32c=([A-Za-z0-9+/=]+)")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NoCredentialsError(Exception):
@@ -131,7 +130,7 @@ class Bucket:
         more if there is nothing at that place. (Emulators may take more: some say no generation with the bytes, or know
         no ranges that count from the end.)"""
         if length == 0:
-            return self._nothing(name)
+            return nothing_of(self.stat(name))
         headers = {"Accept-Encoding": "identity"}
         if start < 0:
             headers["Range"] = f"bytes={start}"
@@ -159,15 +158,7 @@ class Bucket:
         generation = answer.headers.get("X-Goog-Generation")
         if found is not None and generation is not None:
             return Fetched(b"", Version(generation), int(found[3]))
-        nothing = self._nothing(name)
-        if nothing.size > max(start, 0):
-            raise UnusableAnswerError("it refused a range that is there")
-        return nothing
-
-    def _nothing(self, name: str) -> Fetched:
-        """No bytes of an object, but what it is."""
-        listed = self.stat(name)
-        return Fetched(b"", listed.version, listed.size)
+        return nothing_at(self.stat(name), start)
 
     def stat(self, name: str) -> Listed:
         """What is said of it. Raises NotFound."""
@@ -230,7 +221,7 @@ class Bucket:
         """A resumable upload of an object that must not be there. Returns its URL, which is a secret: whoever has it
         may write. None: it is there."""
         try:
-            url = self._new_blob(name).create_resumable_upload_session(
+            url = self._bucket.blob(name).create_resumable_upload_session(
                 content_type=_CONTENT_TYPE,
                 if_generation_match=0,
                 timeout=self._timeout_s,
@@ -272,10 +263,6 @@ class Bucket:
             case 404 | 410:
                 raise SessionLostError
         raise from_http_response(answer)
-
-    def _new_blob(self, name: str) -> Blob:
-        # A blob remembers what it was told, and would upload it as well.
-        return self._bucket.blob(name)
 
 
 def checksum(crc32c: int, data: Buffer) -> int:
@@ -387,9 +374,8 @@ def _finished(answer: Response) -> Progress:
 def _listed(blob: Blob) -> Listed:
     if blob.time_created is None:
         raise UnusableAnswerError("it does not say when an object was written")
-    modified_us = (blob.time_created - _EPOCH) // timedelta(microseconds=1)
     # Google's own emulator leaves out what is zero.
-    return Listed(blob.name, blob.size or 0, _version(blob), modified_us)
+    return Listed(blob.name, blob.size or 0, _version(blob), us_of(blob.time_created))
 
 
 def _version(blob: Blob) -> Version:

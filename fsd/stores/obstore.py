@@ -3,6 +3,9 @@
 Owns the thread hops (one a call) and their deadline. A version is an object's ETag: on Azure each write gives another;
 on S3 equal bytes give an equal one, which is told apart from the other stores in docs/decisions/0013.
 
+A call is one request, but for these: `get_tail` takes two on Azure, whose ranges cannot count from the end; a range
+where the object has no bytes takes two; uploads and deletes say so themselves.
+
 The deadline counts from the call to its end. A call that runs into it, or is cancelled, is abandoned; its thread ends
 with the next piece of the body, and with the client's own deadline, which is the same, if there is none.
 """

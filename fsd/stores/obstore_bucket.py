@@ -15,16 +15,17 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import obstore
 import urllib3
 from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedError, PreconditionError
 
+from fsd.clock import us_of
 from fsd.limits import KIB, MIB
 from fsd.stores.base import Fetched, Version
-from fsd.stores.bucket import Listed, UnusableAnswerError
+from fsd.stores.bucket import Listed, UnusableAnswerError, nothing_at, nothing_of
 from fsd.stores.obstore_clients import Clients
 
 LISTED_AT_ONCE = 1000
@@ -40,7 +41,6 @@ PAST_THE_END = re.compile(r"416 Range Not Satisfiable|Wanted range starting|Rang
 NO_BUCKET = re.compile(
     r"<Code>(?:NoSuchBucket|ContainerNotFound)</Code>|The specified (?:bucket|container) does not exist"
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_OFFSET = (1 << 63) - 1
 
 _NO_CACHE: Any = {"Cache-Control": "no-cache"}
@@ -93,7 +93,7 @@ class Bucket:
         """`length` bytes from `start` (to the end, if None); a negative start counts from the end. One request, and one
         more where there is nothing at that place, or the server cannot count from the end."""
         if length == 0:
-            return self._nothing(name)
+            return nothing_of(self.stat(name))
         if start < 0 and not self.clients.cloud.has_tails:
             return self.read(name, max(0, self.stat(name).size + start), length, is_wanted)
         try:
@@ -101,15 +101,7 @@ class Bucket:
         except (GenericError, NotSupportedError) as error:
             if length is None or PAST_THE_END.search(str(error)) is None:
                 raise
-        nothing = self._nothing(name)
-        if nothing.size > max(start, 0):
-            raise UnusableAnswerError("it refused a range that is there")
-        return nothing
-
-    def _nothing(self, name: str) -> Fetched:
-        """No bytes of an object, but what it is."""
-        listed = self.stat(name)
-        return Fetched(b"", listed.version, listed.size)
+        return nothing_at(self.stat(name), start)
 
     def stat(self, name: str) -> Listed:
         """What is said of it. Raises FileNotFoundError."""
@@ -232,8 +224,7 @@ def _body(answer: obstore.GetResult, size: int, is_wanted: IsWanted) -> bytes:
 
 def listed_of(meta: Any, version_of: Callable[[Any], Version] | None = None) -> Listed:
     """What object_store says of an object."""
-    modified_us = (meta["last_modified"] - _EPOCH) // timedelta(microseconds=1)
-    return Listed(meta["path"], meta["size"], (version_of or etag)(meta), modified_us)
+    return Listed(meta["path"], meta["size"], (version_of or etag)(meta), us_of(meta["last_modified"]))
 
 
 def etag(meta: Any) -> Version:

@@ -30,7 +30,7 @@ from fsd.format.refs_index import IndexedRef, parse_refs_index
 from fsd.ids import Buffer, content_id
 from fsd.limits import Limits
 from fsd.stores.base import Fetched, ObjectInfo, ObjectNotFoundError, Upload, Version, check_key, check_range
-from fsd.stores.bucket import UnusableAnswerError, unanswered
+from fsd.stores.bucket import Listed, nothing_at, nothing_of, unanswered
 from fsd.stores.listing import Listing
 from fsd.stores.obstore_bucket import PAST_THE_END, IsWanted, fetch, listed_of
 from fsd.stores.obstore_clouds import WEB
@@ -183,7 +183,7 @@ class HttpStore:
         return Fetched(fetched.data, _content_version(fetched.data), fetched.size) if is_changing else fetched
 
     def _stat_nowait(self, key: str) -> ObjectInfo:
-        listed = listed_of(obstore.head(self._unchanging, key), _web_version)
+        listed = _stat(self._unchanging, key)
         return ObjectInfo(key, listed.size, listed.version, listed.modified_us)
 
     async def _call(self, verb: str, key: str, action: Callable[[], _T]) -> _T:
@@ -200,20 +200,22 @@ class HttpStore:
 
 def _fetch(client: HTTPStore, key: str, start: int, length: int | None, is_wanted: IsWanted) -> Fetched:
     """One request, and one more where there is nothing at that place."""
-    reason = ""
-    if length != 0:
-        try:
-            return fetch(client, key, start, length, is_wanted, _web_version)
-        except (GenericError, NotSupportedError) as error:
-            if length is None or PAST_THE_END.search(str(error)) is None:
-                raise
-            reason = "it refused a range that is there"
-            if isinstance(error, NotSupportedError):
-                reason = "it sends whole files where ranges are asked for"
-    nothing = listed_of(obstore.head(client, key), _web_version)
-    if reason and nothing.size > max(start, 0):
-        raise UnusableAnswerError(reason)
-    return Fetched(b"", nothing.version, nothing.size)
+    if length == 0:
+        return nothing_of(_stat(client, key))
+    try:
+        return fetch(client, key, start, length, is_wanted, _web_version)
+    except (GenericError, NotSupportedError) as error:
+        if length is None or PAST_THE_END.search(str(error)) is None:
+            raise
+        knows_ranges = isinstance(error, GenericError)
+    listed = _stat(client, key)
+    if not knows_ranges:
+        return nothing_at(listed, start, "it sends whole files where ranges are asked for")
+    return nothing_at(listed, start)
+
+
+def _stat(client: HTTPStore, key: str) -> Listed:
+    return listed_of(obstore.head(client, key), _web_version)
 
 
 def _info(path: str, ref: IndexedRef) -> ObjectInfo:
