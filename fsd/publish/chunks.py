@@ -1,10 +1,9 @@
-"""The index of known chunks for as long as one publisher works, where only a part of a tree is read."""
+"""The index of known chunks for as long as one publisher works, and what it is to learn for a part of a tree."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -24,13 +23,11 @@ async def known_chunks(repositories: Repositories, state: Path) -> AsyncIterator
     """The index is open, and kept in the end."""
     known = KnownChunks(state / "chunks" / repositories.marker.id)
     await trio.to_thread.run_sync(known.open)
-    is_complete = False
     try:
         yield known
-        is_complete = True
     finally:
         with trio.CancelScope(shield=True), suppress(OSError):
-            await trio.to_thread.run_sync(partial(known.close, complete=is_complete))
+            await trio.to_thread.run_sync(known.close)
 
 
 async def learn(

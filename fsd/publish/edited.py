@@ -90,8 +90,8 @@ async def _commit_edit(
             progress.phase("commit")
             landed = await _land(repositories, request, edit, content, tip)
             if known.covers(edit.base):
-                known.note_covered(landed.snapshot or landed.commit)
-    return Committed(landed, content, landed.snapshot or landed.commit)
+                known.note_covered(landed.own_commit)
+    return Committed(landed, content, landed.own_commit)
 
 
 async def _land(

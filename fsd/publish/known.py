@@ -133,8 +133,10 @@ class KnownChunks:
         for volume in self._volumes:
             self._gone |= volume.facts.gone
 
-    def close(self, *, complete: bool) -> None:
-        """Leave the journal for the next publisher. `complete`: all its packs are durable. Blocks, perhaps a while."""
+    def close(self) -> None:
+        """Leave the journal for the next publisher. Blocks; perhaps a while, if all packs that were begun are durable:
+        then it is put in order."""
+        complete = not self._unfinished
         journal, self._journal = self._journal, None
         if journal is not None:
             journal.flush()

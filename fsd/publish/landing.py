@@ -62,6 +62,11 @@ class Landed:
     snapshot: bytes | None = None
     """Of a merge: the commit that has what the folder had, and nothing else."""
 
+    @property
+    def own_commit(self) -> bytes:
+        """The commit that has what was published and nothing of others: that of a merge, or what the branch names."""
+        return self.snapshot or self.commit
+
 
 async def check_request(repositories: Repositories, request: Request) -> bytes | None:
     """What the branch names, None if it is new. Refuses what would only fail in the end.

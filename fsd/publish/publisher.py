@@ -19,8 +19,8 @@ The folder that is published is never written to. Nothing here prints; a `Progre
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -31,6 +31,7 @@ import trio
 
 from fsd.errors import CorruptDataError, NotFoundError
 from fsd.format.index import Totals
+from fsd.publish.chunks import known_chunks
 from fsd.publish.content import Content, store_content
 from fsd.publish.cover import cover
 from fsd.publish.delta import Delta
@@ -95,7 +96,6 @@ class Published:
     @classmethod
     def of(cls, landed: Landed, content: Content) -> Published:
         """The same, of what was landed."""
-        snapshot = landed.snapshot or landed.commit
         return cls(
             landed.commit,
             landed.is_new,
@@ -103,7 +103,7 @@ class Published:
             landed.tree,
             landed.totals,
             content,
-            snapshot,
+            landed.own_commit,
             landed.subsets,
             {},
         )
@@ -142,14 +142,12 @@ class _Publisher:
         self._request = request
         self._state = state
         self._progress = progress
-        store = repositories.marker.id
         self._scans = state / "scans"
-        self._key = ScanKey(source.directory, store, request.repository)
-        self._known = KnownChunks(state / "chunks" / store)
+        self._key = ScanKey(source.directory, repositories.marker.id, request.repository)
+        self._known: KnownChunks
+        """While `run` is at it."""
         self._parent: bytes | None = None
         self._phases: list[tuple[str, float]] = []
-        self._is_complete = False
-        """Whether all packs that were begun are durable."""
 
     async def run(self) -> Published:
         """See `publish`."""
@@ -160,7 +158,7 @@ class _Publisher:
         )
         index = await trio.to_thread.run_sync(open_scan_index, self._scans, self._key)
         try:
-            async with self._known_chunks():
+            async with known_chunks(self._repositories, self._state) as self._known:
                 base = None if index is None else await self._base(index.commit)
                 if index is not None and base is not None:
                     try:
@@ -201,22 +199,11 @@ class _Publisher:
         models = (await self._repositories.commit(commit)).metadata.get(METADATA_KEY, {})
         return models if isinstance(models, dict) else {}
 
-    @asynccontextmanager
-    async def _known_chunks(self) -> AsyncIterator[None]:
-        """The index of known chunks is open, and kept in the end."""
-        await trio.to_thread.run_sync(self._known.open)
-        try:
-            yield
-        finally:
-            with trio.CancelScope(shield=True), suppress(OSError):
-                await trio.to_thread.run_sync(partial(self._known.close, complete=self._is_complete))
-
     # --- content
 
     async def _publish(self, forbidden: Forbidden, index: ScanIndex | None, base: Tree | None) -> Published:
         """Publish what differs from `base`, the tree of the commit that `index` belongs to."""
         self._begin("read")
-        self._is_complete = False
         self._known.forget_unfinished()
         scan = ScanWriter(self._scans, self._key, index)
         recorded = iter(()) if index is None else index.runs()
@@ -234,7 +221,6 @@ class _Publisher:
                     self._repositories, self._source, batches, base, self._known, self._begin, self._progress, learn
                 )
                 nursery.cancel_scope.cancel()
-            self._is_complete = True
             described = await trio.to_thread.run_sync(models.describe, self._source, self._request)
             if described:
                 metadata = {**self._request.metadata, METADATA_KEY: described}

@@ -32,7 +32,7 @@ async def test_all_chunks_of_a_tree(tmp_path: Path) -> None:
                 found = known.find(chunk.id, chunk.length)
                 assert found is not None
                 assert not known.is_present(found.pack)
-    known.close(complete=True)
+    known.close()
 
 
 async def test_pages_of_a_covered_commit_are_not_read(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ async def test_pages_of_a_covered_commit_are_not_read(tmp_path: Path) -> None:
     assert known.covers(second.commit)
     pages = [call for call in store.calls[before:] if call.key.startswith("pages/")]
     assert len(pages) == 1
-    known.close(complete=True)
+    known.close()
 
 
 async def test_a_tree_with_a_hole_is_not_covered(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ async def test_a_tree_with_a_hole_is_not_covered(tmp_path: Path) -> None:
     assert not known.covers(first.commit)
     await cover(await desk.repositories(), known, bytes(32))
     assert not known.covers(bytes(32))
-    known.close(complete=True)
+    known.close()
 
 
 async def test_a_folder_is_counted_ahead_if_somebody_looks(tmp_path: Path) -> None:

@@ -31,22 +31,24 @@ def placement(number: int, pack: bytes = PACK) -> Placement:
 
 
 @contextmanager
-def opened(folder: Path, *, complete: bool = True) -> Iterator[KnownChunks]:
+def opened(folder: Path) -> Iterator[KnownChunks]:
     known = KnownChunks(folder)
     known.open()
     try:
         yield known
     finally:
-        known.close(complete=complete)
+        known.close()
 
 
-def learn(folder: Path, numbers: range, pack: bytes = PACK, *, complete: bool = True, durable: bool = True) -> None:
-    with opened(folder, complete=complete) as known:
+def learn(folder: Path, numbers: range, pack: bytes = PACK, *, durable: bool = True, given_up: bool = False) -> None:
+    with opened(folder) as known:
         known.begin_pack(pack)
         for number in numbers:
             known.add(chunk(number), LENGTH, placement(number, pack))
         if durable:
             known.note_durable(pack)
+        if given_up:
+            known.forget_unfinished()
 
 
 def assert_knows(folder: Path, numbers: range, pack: bytes = PACK) -> None:
@@ -83,7 +85,12 @@ def test_nothing_learnt_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_publisher_left(tmp_path: Path) -> None:
-    learn(tmp_path, range(3000), complete=False)
+    with opened(tmp_path) as known:
+        known.begin_pack(PACK)
+        for number in range(3000):
+            known.add(chunk(number), LENGTH, placement(number))
+        known.note_durable(PACK)
+        known.begin_pack(OTHER)
     assert files(tmp_path, ".table") == []
     (rows,) = files(tmp_path, ".rows")
     with open(rows, "ab") as file:
@@ -92,9 +99,10 @@ def test_what_a_killed_publisher_left(tmp_path: Path) -> None:
     assert len(files(tmp_path, ".table")) == 1
 
 
-@pytest.mark.parametrize("complete", [True, False])
-def test_chunks_of_packs_that_were_not_finished_do_not_count(tmp_path: Path, complete: bool) -> None:
-    learn(tmp_path, range(10), durable=False, complete=complete)
+@pytest.mark.parametrize("given_up", [True, False])
+def test_chunks_of_packs_that_were_not_finished_do_not_count(tmp_path: Path, given_up: bool) -> None:
+    learn(tmp_path, range(10), durable=False, given_up=given_up)
+    assert len(files(tmp_path, ".table")) == given_up, "the index is put in order once nothing is under way"
     learn(tmp_path, range(10, 20), OTHER)
     with opened(tmp_path) as known:
         assert known.find(chunk(1), LENGTH) is None

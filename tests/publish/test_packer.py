@@ -83,7 +83,7 @@ async def bench(folder: Path, store: Store | None = None, limits: Limits = LIMIT
             await made.packer.finish()
         await made.writer.drain()
         writing.cancel_scope.cancel()
-    made.known.close(complete=True)
+    made.known.close()
 
 
 def data(number: int, size: int) -> bytes:
