@@ -111,11 +111,6 @@ class Outline:
         return entry_key(self._directories[0], self.name(0))
 
     @property
-    def last_key(self) -> bytes:
-        """The greatest key in it."""
-        return entry_key(self._directories[-1], self.name(len(self) - 1))
-
-    @property
     def directories(self) -> Sequence[bytes]:
         """The directories that its entries are in, in order."""
         return self._directories

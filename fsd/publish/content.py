@@ -3,8 +3,8 @@
 Five kinds of tasks run at once: one walks and hands out reading (`Pipeline.run`), one places chunks and builds pages in
 tree order (here), some load the base's pages for that (`PagesAhead`), some upload packs (`Packer`), some write the
 objects whose packs are durable (`DeferredWriter.run`).
-Each is slowed down by those behind it: memory is bounded by `publish_queue_bytes` read, and as many on their way to the
-store.
+Each is slowed down by those behind it: memory is bounded by `publish_queue_bytes` of what was read and not placed, and
+a quarter as many of chunks that wait for their upload.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 from fsd.errors import UsageError
 from fsd.format.commit import check_words
 from fsd.models.description import Description, NotThatFormatError
-from fsd.models.files import describe_file, describer_of
+from fsd.models.files import DESCRIBERS, PYTORCH_SUFFIX, describe_file, describer_of
 from fsd.publish.delta import Batch
 from fsd.publish.landing import Request
 from fsd.publish.source import ChangedError, Found, SourceFolder, UnreadableError, shown
@@ -25,7 +25,7 @@ METADATA_KEY = "models"
 MAX_MODELS = 256
 """Described in one commit: 50 KB of its header. A model in more parts than that is told by its first ones."""
 
-_SUFFIXES = (b".safetensors", b".onnx", b".pt", b".pth", b".ckpt", b".bin")
+_SUFFIXES = tuple(suffix.encode() for suffix in (*DESCRIBERS, PYTORCH_SUFFIX))
 """Of what is worth a closer look at its name."""
 
 

@@ -116,8 +116,9 @@ class Upper:
                     raise CorruptDataError(f"{self._source.shown(path)} stands for another directory", hint="copy it")
             for name in _OPAQUE:
                 with suppress(OSError):
-                    if os.getxattr(fd, name) in (b"y", b"x"):
-                        return os.getxattr(fd, name) == b"y"
+                    value = os.getxattr(fd, name)
+                    if value in (b"y", b"x"):
+                        return value == b"y"
             return self._marks_are_files and _exists(_OPAQUE_FILE, fd)
         finally:
             os.close(fd)

@@ -140,7 +140,8 @@ class GcsUpload:
         self._mark: _Mark | None = None
         """Of the upload that is being taken up, until its checksum was compared."""
         self._finished: Progress | None = None
-        """Of the upload that was taken up, if it was finished already."""
+        """What the server has, once it has all of it: also from the first, of an upload that had ended when it was
+        taken up."""
         self._is_unsure = False
         """Whether the answer to the last part got lost."""
         self._is_usable = True

@@ -70,8 +70,6 @@ class HedgingStore:
         self._tokens = limits.hedge_burst
         self.hedged_requests = 0
         """Reads that were asked for twice."""
-        self.hedges_won = 0
-        """Of these, how many the second request answered."""
 
     @property
     def url(self) -> str:
@@ -144,29 +142,23 @@ class HedgingStore:
         # That of the slow one, if another won: it counts for what it would have been, so that the delay follows a
         # link that has become slower.
         self._latencies.note(length, trio.current_time() - started_s)
-        self.hedges_won += race.winner == 1
         return race.fetched
 
 
 class _Race:
     """One read's requests, the second of which may never start."""
 
-    __slots__ = ("_request", "_running", "_started", "error", "fetched", "over", "winner")
+    __slots__ = ("_request", "_running", "error", "fetched", "over")
 
     def __init__(self, request: Callable[[], Awaitable[Fetched]]) -> None:
         self._request = request
-        self._started = 0
         self._running = 0
         self.fetched: Fetched | None = None
         self.error: FsdError | ValueError | None = None
-        self.winner = -1
-        """Which request gave the answer."""
         self.over = trio.Event()
 
     async def run(self) -> None:
         """Make the request, once more."""
-        number = self._started
-        self._started += 1
         self._running += 1
         try:
             fetched = await self._request()
@@ -180,5 +172,4 @@ class _Race:
             return
         if not self.over.is_set():
             self.fetched = fetched
-            self.winner = number
             self.over.set()

@@ -99,7 +99,7 @@ class ObstoreUpload:
         self._check_usable()
         self._is_usable = False
         if self._writer is None:
-            return await RetryingStore(self._store, self._store.limits).put_if_absent(self._key, self._pending)
+            return await self._retrying.put_if_absent(self._key, self._pending)
         await self._send_pending()
         await self._check_free()
         writer = self._writer
@@ -134,6 +134,7 @@ class ObstoreUpload:
 
     @property
     def _retrying(self) -> RetryingStore:
+        """For requests of ours: who uploads cannot try again, since nobody else has the bytes."""
         return RetryingStore(self._store, self._store.limits)
 
     async def _call(self, action: Callable[[Bucket], _T]) -> _T:

@@ -118,7 +118,7 @@ def use_page(logical: bytes, placement: bytes) -> None:
     page = Page(logical, placement)
     entries: list[Entry] = list(page.entries())
     assert encode_page(entries)[0] == logical
-    assert page.first_key == entries[0].key <= entries[-1].key == page.last_key
+    assert page.first_key == entries[0].key <= entries[-1].key
     assert page.memory_bytes < 64 * (len(logical) + len(placement)) + 10_000
     for position, entry in enumerate(entries):
         assert page.find(entry.directory, entry.name) == position

@@ -44,7 +44,7 @@ async def test_a_stalled_read_is_asked_for_again(
     assert await read(store, operation) == b"123"
     assert trio.current_time() - started_s == pytest.approx(LIMITS.hedge_first_s)
     assert [call.operation for call in faulty.calls] == [operation, operation]
-    assert (store.hedged_requests, store.hedges_won) == (1, 1)
+    assert store.hedged_requests == 1
     faulty.assert_all_exercised()
 
 
@@ -54,7 +54,7 @@ async def test_the_first_may_still_win(faulty: FaultyStore, store: HedgingStore)
     started_s = trio.current_time()
     assert await read(store) == b"123"
     assert trio.current_time() - started_s == pytest.approx(3.0)
-    assert (store.hedged_requests, store.hedges_won) == (1, 0)
+    assert store.hedged_requests == 1
     faulty.assert_all_exercised()
 
 
