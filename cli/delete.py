@@ -41,6 +41,7 @@ def delete(invocation: Invocation, place: str, yes: bool, as_json: bool) -> None
         if not yes:
             _ask(refs, chosen, repository, whole=not name)
         async with repositories.leases.held("delete"):
+            await repositories.leases.take()
             if repositories.leases.sweeping.is_pending:
                 raise ConflictError(
                     f"garbage is being collected in {repositories.store.url}",

@@ -164,5 +164,7 @@ class _Collection:
         self._progress.phase("repack")
         sizes = {pack_of(info.key): info.size async for info in self._repositories.store.list(PACKS)}
         chosen = mostly_dead(reachable, sizes, self._policy.live_share)
-        async with self._repositories.leases.held("fsd gc"):
+        async with self._repositories.leases.held("collect garbage"):
+            if chosen and not self._dry_run:
+                await self._repositories.leases.take()
             self._outcome.repacked = await repack(self._repositories, reachable, chosen, sizes, dry_run=self._dry_run)

@@ -255,6 +255,7 @@ class _Purge:
         reachable = await mark(self._repositories, expired)
         sizes = {pack_of(info.key): info.size async for info in self._repositories.store.list(PACKS)}
         async with self._repositories.leases.held("purge"):
+            await self._repositories.leases.take()
             await repack(self._repositories, reachable, homes(reachable, self._outcome.packs), sizes)
         self._progress.phase("delete")
         condemned = await condemn(self._repositories, reachable, only=keys)

@@ -69,7 +69,7 @@ async def store_content(
     """
     store, limits = repositories.store, repositories.limits
     order = Order()
-    writer = DeferredWriter(store, order, lambda: repositories.leases.sweeping)
+    writer = DeferredWriter(store, order, repositories.leases)
     try:
         # What is arranged elsewhere is not where the base has it.
         refs = [] if base is None or not in_place else await base.pages()
@@ -77,12 +77,17 @@ async def store_content(
             writing.start_soon(writer.run, limits.publish_requests)
             async with trio.open_nursery() as uploading:
                 packer = Packer(store, limits, known, order, writer, progress, uploading)
-                placer = Placer(store, known, packer, writer, limits, repositories.leases.sweeping.packs)
+                placer = Placer(store, known, packer, writer, limits, repositories.leases)
                 ahead = None
                 if base is not None and in_place:
                     ahead = PagesAhead(base, refs, limits.publish_requests, writing)
+
+                async def prepare() -> None:
+                    await repositories.leases.take()
+                    await before_reading()
+
                 pipeline = Pipeline(
-                    source, repositories.marker.chunker, known.might_hold, limits, progress, before_reading, ahead
+                    source, repositories.marker.chunker, known.might_hold, limits, progress, prepare, ahead
                 )
                 uploading.start_soon(pipeline.run, batches)
                 changes = _changes(pipeline, placer, ahead)

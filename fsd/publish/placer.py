@@ -8,7 +8,7 @@ Until that is decided, the chunks behind the first new one wait, in bounded numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fsd.format.keys import pack_key
 from fsd.format.model import Entry, Kind, Piece, Placement
@@ -21,6 +21,7 @@ from fsd.publish.recipes import ChunkList
 from fsd.publish.source import Found
 from fsd.publish.writer import DeferredWriter
 from fsd.repo.builder import Change
+from fsd.repo.leases import Leases
 from fsd.stores.base import ObjectNotFoundError, Store
 from fsd.tasks import gather
 
@@ -40,10 +41,10 @@ class Placer:
         packer: Packer,
         writer: DeferredWriter,
         limits: Limits,
-        doomed: Container[bytes] = (),
+        leases: Leases,
     ) -> None:
-        """`doomed`: packs that gc is about to delete."""
-        self._doomed = doomed
+        """The lease is taken when it gets its first chunk."""
+        self._leases = leases
         self._store = store
         self._known = known
         self._packer = packer
@@ -87,7 +88,7 @@ class Placer:
             await gather(self._ask, packs, tasks=self._limits.publish_requests)
 
     async def _ask(self, pack: bytes) -> None:
-        if pack in self._doomed:
+        if pack in self._leases.sweeping.packs:
             self._known.mark_gone(pack)
             return
         try:

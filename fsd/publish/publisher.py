@@ -177,6 +177,7 @@ class _Publisher:
         """The tree of the commit that the folder was last committed as, if it may be built upon."""
         if commit != self._parent:
             # Another branch's, or one that nothing names any more: gc may be at it.
+            await self._repositories.leases.take()
             if self._repositories.leases.sweeping.is_pending:
                 return None
             with suppress(NotFoundError):

@@ -9,14 +9,13 @@ makes it small), and writes it when all packs that were begun before are durable
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
 import trio
 
 from fsd.format.envelope import seal
 from fsd.format.keys import ObjectKind
-from fsd.repo.leases import NOTHING, Sweeping
+from fsd.repo.leases import Leases
 from fsd.repo.objects import ObjectWriter
 from fsd.stores.base import Store
 
@@ -60,8 +59,8 @@ class DeferredWriter(ObjectWriter):
     `run` does the writing, in a nursery of the publisher's.
     """
 
-    def __init__(self, store: Store, packs: Order, sweeping: Callable[[], Sweeping] = lambda: NOTHING) -> None:
-        super().__init__(store, sweeping)
+    def __init__(self, store: Store, packs: Order, leases: Leases | None = None) -> None:
+        super().__init__(store, leases)
         self._packs = packs
         self._objects = Order()
         self._last_recipe = 0

@@ -86,15 +86,19 @@ class Leases:
         self._limits = limits
         self._elapsed_s = elapsed_s
         self._holders = 0
+        self._purpose = ""
+        self._nursery: trio.Nursery | None = None
+        self._taking = trio.Lock()
         self._key = ""
+        """'' until it is taken."""
         self._trusted_until_s = 0.0
         self.sweeping = NOTHING
 
     @asynccontextmanager
     async def held(self, purpose: str) -> AsyncIterator[None]:
-        """Hold a lease; within another one of the same process it is that one. `purpose` is for people.
+        """Hold a lease from the first `take` on; within another one of the same process it is that one.
 
-        Three requests, and one more each two minutes. Raises what a store raises.
+        `purpose` is for people. Taking it is two requests, giving it back one, and one more each two minutes.
         """
         if self._holders:
             self._holders += 1
@@ -103,34 +107,45 @@ class Leases:
             finally:
                 self._holders -= 1
             return
-        self._key = lease_key(secrets.token_hex(16))
-        who = f"process {os.getpid()} on {platform.node()}"
-        lease = Lease(who, purpose, self._clock(), round(self._limits.lease_s))
-        self._trusted_until_s = self._trust_s()
         failure: BaseException | None = None
+        self._holders, self._purpose = 1, purpose
         try:
-            await self._store.put_if_absent(self._key, encode_lease(lease))
-            self.sweeping = await read_sweeping(self._store)
-            self._holders = 1
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._renew, lease)
+            async with trio.open_nursery() as self._nursery:
                 try:
                     yield
                 except BaseException as error:
                     # Raised below: it is the caller's own, and no matter of this nursery's.
                     failure = error
-                nursery.cancel_scope.cancel()
+                self._nursery.cancel_scope.cancel()
         finally:
-            self._holders = 0
-            self.sweeping = NOTHING
-            with trio.move_on_after(_REMOVE_TIMEOUT_S, shield=True), suppress(FsdError):
-                await self._store.delete(self._key)
+            key, self._key = self._key, ""
+            self._holders, self._nursery, self.sweeping = 0, None, NOTHING
+            if key:
+                with trio.move_on_after(_REMOVE_TIMEOUT_S, shield=True), suppress(FsdError):
+                    await self._store.delete(key)
         if failure is not None:
             raise failure
 
+    async def take(self) -> None:
+        """Before anything is written, and before anything is taken to be there. Nothing happens where none is held.
+
+        Raises what a store raises.
+        """
+        async with self._taking:
+            if self._key or self._nursery is None:
+                return
+            key = lease_key(secrets.token_hex(16))
+            who = f"process {os.getpid()} on {platform.node()}"
+            lease = Lease(who, self._purpose, self._clock(), round(self._limits.lease_s))
+            self._trusted_until_s = self._trust_s()
+            await self._store.put_if_absent(key, encode_lease(lease))
+            self._key = key
+            self.sweeping = await read_sweeping(self._store)
+            self._nursery.start_soon(self._renew, key, lease)
+
     def check(self) -> None:
         """Before a ref is moved. Raises ConflictError if the lease was not renewed in time."""
-        if self._holders and self._is_lost():
+        if self._key and self._is_lost():
             raise ConflictError(
                 f"nothing was heard from {self._store.url} for too long, and what was reused may be gone",
                 hint="nothing was lost; try again",
@@ -139,6 +154,7 @@ class Leases:
     async def check_kept(self, commit: bytes) -> None:
         """Before an older commit is named by a ref, or built upon. One request. Raises NotFoundError if its files are
         gone, or about to be."""
+        await self.take()
         if commit not in self.sweeping.commits:
             try:
                 await self._store.stat(expired_key(commit))
@@ -156,7 +172,7 @@ class Leases:
     def _is_lost(self) -> bool:
         return self._elapsed_s() > self._trusted_until_s
 
-    async def _renew(self, lease: Lease) -> None:
+    async def _renew(self, key: str, lease: Lease) -> None:
         """Write the lease anew, again and again. Once it was lost it stays lost: somebody may have acted on that."""
         while not self._is_lost():
             await trio.sleep(self._limits.lease_s / _RENEWALS)
@@ -165,5 +181,5 @@ class Leases:
             lease = lease._replace(renewals=lease.renewals + 1)
             trusted_until_s = self._trust_s()
             with suppress(FsdError):  # the store may be back the next time
-                await self._store.overwrite(self._key, encode_lease(lease))
+                await self._store.overwrite(key, encode_lease(lease))
                 self._trusted_until_s = trusted_until_s

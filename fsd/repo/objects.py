@@ -27,7 +27,7 @@ from fsd.format.placement import placed_packs
 from fsd.format.recipe import Recipe
 from fsd.format.ref import Move, parse_segment
 from fsd.limits import Limits
-from fsd.repo.leases import NOTHING, Sweeping
+from fsd.repo.leases import Leases
 from fsd.stores.base import ObjectExistsError, ObjectNotFoundError, Store
 
 CommitObject = tuple[Commit, Index]
@@ -253,10 +253,10 @@ class Objects:
 class ObjectWriter:
     """Puts objects into a store: sealed, under their own name, once."""
 
-    def __init__(self, store: Store, sweeping: Callable[[], Sweeping] = lambda: NOTHING) -> None:
-        """`sweeping` tells what gc is about to delete, as far as the lease knows that is held."""
+    def __init__(self, store: Store, leases: Leases | None = None) -> None:
+        """`leases` tell what gc is about to delete; without, that is nothing."""
         self._store = store
-        self._sweeping = sweeping
+        self._leases = leases
         self._present: set[bytes] = set()
         """Packs that were asked for, and are there."""
 
@@ -274,10 +274,13 @@ class ObjectWriter:
 
     async def _put(self, kind: ObjectKind, object_id: bytes, stored: bytes) -> None:
         key = object_key(kind, object_id)
+        if self._leases is not None:
+            await self._leases.take()
         try:
             await self._store.put_if_absent(key, stored)
         except ObjectExistsError:
-            if self._sweeping().is_pending or not await self._is_sound(kind, object_id, stored):
+            is_doomed = self._leases is not None and self._leases.sweeping.is_pending
+            if is_doomed or not await self._is_sound(kind, object_id, stored):
                 await self._store.overwrite(key, stored)
 
     async def _is_sound(self, kind: ObjectKind, object_id: bytes, stored: bytes) -> bool:

@@ -31,6 +31,7 @@ from fsd.format.keys import (
 )
 from fsd.format.ref import MAX_MOVES, MAX_SUMMARY_CHARACTERS, Move, Ref, RefKind, encode_ref, encode_segment, parse_ref
 from fsd.limits import Limits
+from fsd.repo.leases import Leases
 from fsd.repo.objects import Objects, ObjectWriter
 from fsd.repo.refs_index import IndexSeen, RefsIndex
 from fsd.stores.base import Fetched, ObjectNotFoundError, Store, Version, VersionMismatchError
@@ -75,8 +76,13 @@ class Refs:
         clock: Clock,
         limits: Limits,
         check_writable: Callable[[], None],
+        leases: Leases | None = None,
     ) -> None:
-        """`check_writable` is called before each change: it raises UnsupportedFormatError if we must not."""
+        """`check_writable` is called before each change: it raises UnsupportedFormatError if we must not.
+
+        A lease that is held is taken before a ref is moved, and must not have run out by then.
+        """
+        self._leases = leases
         self._store = store
         self._objects = objects
         self._writer = writer
@@ -243,6 +249,8 @@ class Refs:
         self._check_writable()
         check_repository_name(repository)
         check_ref_name(name)
+        if self._leases is not None:
+            await self._leases.take()
         try:
             await self._store.delete(ref_key(repository, name), expected)
         except VersionMismatchError as error:
@@ -327,7 +335,9 @@ class Refs:
 
         async def swap() -> None:
             nonlocal version
-            self._check_writable()
+            if self._leases is not None:
+                await self._leases.take()
+                self._leases.check()
             with suppress(VersionMismatchError):
                 version = await self._store.compare_and_swap(key, data, stored.version if stored else None)
 

@@ -81,18 +81,13 @@ class Repositories:
         self.clock = clock
         self.objects = Objects(loader, limits, where=store.url)
         self.leases = Leases(store, clock, limits)
-        self.writer = ObjectWriter(store, lambda: self.leases.sweeping)
-        self.refs = Refs(store, self.objects, self.writer, clock, limits, self.check_may_move)
+        self.writer = ObjectWriter(store, self.leases)
+        self.refs = Refs(store, self.objects, self.writer, clock, limits, self.check_writable, self.leases)
         self.packs = PackReader(store)
 
     def check_writable(self) -> None:
         """Raises UnsupportedFormatError if this program must not write to the store: whoever writes asks first."""
         self.marker.check_writable(self.store.url)
-
-    def check_may_move(self) -> None:
-        """Before each move of a ref. Raises as `check_writable`, and ConflictError if the lease has run out."""
-        self.check_writable()
-        self.leases.check()
 
     async def commit(self, commit: bytes) -> Commit:
         """The header of a commit or subset. Raises MissingObjectError."""

@@ -17,6 +17,7 @@ from fsd.maintenance import repack
 from fsd.maintenance.expiry import Keep, expire
 from fsd.maintenance.gc import DEFAULT_GRACE_S, Policy, collect
 from fsd.maintenance.verify import verify
+from fsd.repo.leases import Leases
 from fsd.repo.repository import open_repositories
 from fsd.repo.rules import Rule
 from fsd.repo.subsets import create_subset
@@ -412,8 +413,8 @@ async def test_a_lease_that_was_lost_moves_no_ref(desk: Desk) -> None:
     elapsed = [0.0]
     await desk.commit(numbered(1))
     repositories = await open_repositories(desk.store, LIMITS)
-    leases = type(repositories.leases)(desk.store, now_us, LIMITS, elapsed_s=lambda: elapsed[0])
-    repositories.leases = leases
+    leases = Leases(desk.store, now_us, LIMITS, elapsed_s=lambda: elapsed[0])
+    repositories.leases = repositories.refs._leases = leases
     async with leases.held("tag"):
         commit = (await _ref(desk, "main")).target
         await repositories.refs.set_tag("repo", "in-time", commit)
