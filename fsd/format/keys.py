@@ -70,6 +70,15 @@ def moved_key(pack: bytes) -> str:
     return f"{MOVED}{pack.hex()}"
 
 
+def id_of(key: str, size: int) -> bytes | None:
+    """The id of `size` bytes that a key ends in; None for what somebody else put there."""
+    name = key.rpartition("/")[2]
+    try:
+        return bytes.fromhex(name) if len(name) == 2 * size else None
+    except ValueError:
+        return None
+
+
 def lease_key(lease: str) -> str:
     """The key of a publisher's lease."""
     return f"{LEASES}{lease}"

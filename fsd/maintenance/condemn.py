@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from fsd.format.condemned import MAX_PART_KEYS, Condemnation, Listed, encode_condemnation, encode_keys, parse_keys
-from fsd.format.keys import COMMITS, CONDEMNED, EXPIRED, MOVED, PACKS, PAGES, RECIPES, SEGMENTS, condemned_key
-from fsd.ids import ID_BYTES
-from fsd.maintenance.mark import Reachable, pack_of
+from fsd.format.keys import COMMITS, CONDEMNED, EXPIRED, MOVED, PACKS, PAGES, RECIPES, SEGMENTS, condemned_key, id_of
+from fsd.ids import ID_BYTES, PACK_ID_BYTES
+from fsd.maintenance.mark import Reachable
 from fsd.repo.repository import Repositories
 from fsd.stores.base import ObjectNotFoundError, Store
 
@@ -62,15 +62,14 @@ async def _write(store: Store, keys: list[Listed]) -> str:
     parts = [keys[at : at + MAX_PART_KEYS] for at in range(0, len(keys), MAX_PART_KEYS)]
     for number, part in enumerate(parts):
         await store.put_if_absent(condemned_key(name, str(number)), encode_keys(part))
-    packs = frozenset(pack_of(listed.key) for listed in keys if listed.key.startswith(PACKS))
-    commits = frozenset(commit for listed in keys if (commit := _commit_of(listed.key)) is not None)
+    packs = _ids((listed.key for listed in keys if listed.key.startswith(PACKS)), PACK_ID_BYTES)
+    commits = _ids((listed.key for listed in keys if listed.key.startswith(COMMITS)), ID_BYTES)
     await store.put_if_absent(condemned_key(name), encode_condemnation(Condemnation(len(parts), packs, commits)))
     return name
 
 
-def _commit_of(key: str) -> bytes | None:
-    name = key.removeprefix(COMMITS)
-    return bytes.fromhex(name) if key.startswith(COMMITS) and len(name) == 2 * ID_BYTES else None
+def _ids(keys: Iterable[str], size: int) -> frozenset[bytes]:
+    return frozenset(found for key in keys if (found := id_of(key, size)) is not None)
 
 
 async def _condemned_already(store: Store) -> set[Listed]:

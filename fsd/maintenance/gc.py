@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fsd.errors import ConflictError, CorruptDataError
-from fsd.format.keys import EXPIRED, PACKS, REFS
+from fsd.format.keys import EXPIRED, REFS
 from fsd.maintenance.condemn import condemn
 from fsd.maintenance.expiry import Keep, expire
-from fsd.maintenance.mark import Reachable, expired_commits, mark, pack_of
+from fsd.maintenance.mark import Reachable, expired_commits, mark, pack_sizes
 from fsd.maintenance.repack import Repacked, mostly_dead, repack
 from fsd.maintenance.sweep import Sweep, store_time_us
 from fsd.repo.repository import Repositories
@@ -162,7 +162,7 @@ class _Collection:
         if not self._policy.live_share:
             return
         self._progress.phase("repack")
-        sizes = {pack_of(info.key): info.size async for info in self._repositories.store.list(PACKS)}
+        sizes = await pack_sizes(self._repositories.store)
         chosen = mostly_dead(reachable, sizes, self._policy.live_share)
         async with self._repositories.leases.held("collect garbage"):
             if chosen and not self._dry_run:

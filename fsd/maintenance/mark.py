@@ -13,13 +13,14 @@ from array import array
 from collections.abc import Callable, Collection, Sequence
 
 from fsd.errors import CorruptDataError
-from fsd.format.keys import COMMITS, EXPIRED, MOVED, PACKS, PAGES, RECIPES, SEGMENTS, ObjectKind, pack_key
+from fsd.format.keys import COMMITS, EXPIRED, MOVED, PACKS, PAGES, RECIPES, SEGMENTS, ObjectKind, id_of
 from fsd.format.moved import MovedPack
 from fsd.format.page import Page
 from fsd.format.recipe import Recipe
-from fsd.ids import ID_BYTES
+from fsd.ids import ID_BYTES, PACK_ID_BYTES
 from fsd.maintenance.reach import Walk
 from fsd.repo.repository import Repositories
+from fsd.stores.base import Store
 from fsd.tasks import gather
 
 KIND_PREFIXES = {
@@ -122,12 +123,8 @@ class Reachable:
     def has(self, key: str) -> bool:
         """Whether the object at `key` is needed, or is of no sort that is collected."""
         names = self._needed_packs() if key.startswith(PACKS) else self._names.get(key[: key.find("/") + 1])
-        if names is None:
-            return True
-        try:
-            return bytes.fromhex(key.rpartition("/")[2]) in names
-        except ValueError:
-            return True
+        found = id_of(key, PACK_ID_BYTES if key.startswith((PACKS, MOVED)) else ID_BYTES)
+        return names is None or found is None or found in names
 
     def _needed_packs(self) -> frozenset[bytes]:
         if self._needed is None:
@@ -138,8 +135,8 @@ class Reachable:
 
 async def expired_commits(repositories: Repositories) -> set[bytes]:
     """The commits whose trees were let go of."""
-    listed = [info.key.removeprefix(EXPIRED) async for info in repositories.store.list(EXPIRED)]
-    return {bytes.fromhex(name) for name in listed if len(name) == 2 * ID_BYTES}
+    listed = [id_of(info.key, ID_BYTES) async for info in repositories.store.list(EXPIRED)]
+    return {commit for commit in listed if commit is not None}
 
 
 async def mark(
@@ -160,16 +157,14 @@ async def mark(
             f"what is needed cannot be told, since {marks.damages[0]}",
             hint="nothing was deleted; see what 'fsd verify' finds, and mend that first",
         )
-    names = [info.key.removeprefix(MOVED) async for info in repositories.store.list(MOVED)]
-    ids = [pack for pack in map(bytes.fromhex, names) if pack in marks.packs]
+    listed = [id_of(info.key, PACK_ID_BYTES) async for info in repositories.store.list(MOVED)]
+    ids = [pack for pack in listed if pack is not None and pack in marks.packs]
     notes = await gather(repositories.packs.fresh_moved, ids, tasks=repositories.limits.fetch_requests)
     moved = {pack: note for pack, note in zip(ids, notes, strict=True) if note is not None}
     return Reachable(walk, marks.packs, moved)
 
 
-def pack_of(key: str) -> bytes:
-    """The pack at a key. Raises ValueError for a key that is no pack's."""
-    pack = bytes.fromhex(key.rpartition("/")[2])
-    if pack_key(pack) != key:
-        raise ValueError(f"{key} is no pack")
-    return pack
+async def pack_sizes(store: Store) -> dict[bytes, int]:
+    """The packs that there are, with their sizes in bytes."""
+    listed = [(id_of(info.key, PACK_ID_BYTES), info.size) async for info in store.list(PACKS)]
+    return {pack: size for pack, size in listed if pack is not None}

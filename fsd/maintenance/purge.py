@@ -21,13 +21,13 @@ from typing import Protocol
 
 from fsd.errors import ConflictError, CorruptDataError, NotFoundError, UsageError
 from fsd.format.fields import as_id, as_text, decode_json, encode_json
-from fsd.format.keys import PACKS, PURGES, ObjectKind, object_key, pack_key
+from fsd.format.keys import PURGES, ObjectKind, object_key, pack_key
 from fsd.format.model import Entry, PlacedChunk
 from fsd.format.page import Page
 from fsd.format.recipe import Recipe
 from fsd.format.sealed import seal_list, unseal_list
 from fsd.maintenance.condemn import condemn
-from fsd.maintenance.mark import expired_commits, mark, pack_of
+from fsd.maintenance.mark import expired_commits, mark, pack_sizes
 from fsd.maintenance.reach import Walk
 from fsd.maintenance.repack import homes, repack
 from fsd.maintenance.rewrite import Rewriting
@@ -237,7 +237,7 @@ class _Purge:
 
     async def _packs_with(self, chunks: Collection[bytes]) -> set[bytes]:
         """All packs that hold one of these chunks: a request for each pack that there is."""
-        packs = [pack_of(info.key) async for info in self._repositories.store.list(PACKS)]
+        packs = await pack_sizes(self._repositories.store)
 
         async def has_one(pack: bytes) -> bool:
             try:
@@ -253,7 +253,7 @@ class _Purge:
     async def _delete(self, expired: Collection[bytes], keys: set[str], wait_s: float) -> None:
         self._progress.phase("repack")
         reachable = await mark(self._repositories, expired)
-        sizes = {pack_of(info.key): info.size async for info in self._repositories.store.list(PACKS)}
+        sizes = await pack_sizes(self._repositories.store)
         async with self._repositories.leases.held("purge"):
             await self._repositories.leases.take()
             await repack(self._repositories, reachable, homes(reachable, self._outcome.packs), sizes)

@@ -37,8 +37,6 @@ from fsd.stores.base import (
 )
 from fsd.tasks import gather
 
-DELETES_AT_ONCE = 32
-
 _LEASE_POLL_S = 1.0
 """Between two looks whether a publisher is done."""
 
@@ -115,7 +113,9 @@ class Sweep:
                 keys += parse_keys((await self._store.get(part)).data, part)
         for prefix in ORDER:
             chosen = [listed for listed in keys if listed.key.startswith(prefix)]
-            await gather(partial(self._delete, reachable, swept), chosen, tasks=DELETES_AT_ONCE)
+            await gather(
+                partial(self._delete, reachable, swept), chosen, tasks=self._repositories.limits.publish_requests
+            )
         if not self._dry_run:
             for key in (condemned_key(name, part) for part in (SWEEP, "", NOTED_LEASES)):
                 await self._store.delete(key)

@@ -39,8 +39,6 @@ _REMOVE_TIMEOUT_S = 5.0
 _RENEWALS = 8
 """Tries of renewing a lease in the time for which it holds."""
 
-_SWEEPS_READ_AT_ONCE = 8
-
 
 class Sweeping:
     """What is about to be deleted, over all sweeps that have begun."""
@@ -55,7 +53,7 @@ class Sweeping:
 NOTHING = Sweeping([])
 
 
-async def read_sweeping(store: Store) -> Sweeping:
+async def read_sweeping(store: Store, limits: Limits) -> Sweeping:
     """What is being swept now. A listing, and a request for each sweep."""
     names = [
         info.key.removeprefix(CONDEMNED).removesuffix(f".{SWEEP}")
@@ -70,7 +68,7 @@ async def read_sweeping(store: Store) -> Sweeping:
         except ObjectNotFoundError:
             return None  # it was carried out meanwhile
 
-    found = await gather(read, names, tasks=_SWEEPS_READ_AT_ONCE)
+    found = await gather(read, names, tasks=limits.publish_requests)
     return Sweeping([each for each in found if each is not None])
 
 
@@ -140,7 +138,7 @@ class Leases:
             self._trusted_until_s = self._trust_s()
             await self._store.put_if_absent(key, encode_lease(lease))
             self._key = key
-            self.sweeping = await read_sweeping(self._store)
+            self.sweeping = await read_sweeping(self._store, self._limits)
             self._nursery.start_soon(self._renew, key, lease)
 
     def check(self) -> None:

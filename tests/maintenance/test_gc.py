@@ -504,3 +504,24 @@ async def test_the_marker_and_the_refs_are_never_touched(desk: Desk) -> None:
     before = {key: (await desk.store.get(key)).data for key in [STORE_MARKER, *await keys_of(desk.store, "refs/")]}
     await collected(desk.store, replace(AT_ONCE, keep=Keep()))
     assert {key: (await desk.store.get(key)).data for key in before} == before
+
+
+async def test_what_somebody_else_put_there_is_left_alone(desk: Desk) -> None:
+    await desk.commit(FIRST)
+    await desk.commit(SECOND, branch="other")
+    await delete_ref(desk, "other")
+    strange = [
+        "packs/readme",
+        "packs/zz/" + "z" * 32,
+        "moved/x",
+        "expired/y",
+        "commits/note",
+        "pages/ab/cd",
+        "notes/mine",
+    ]
+    for key in strange:
+        await desk.store.put_if_absent(key, b"mine")
+    assert (await collected(desk.store)).deleted_objects > 0
+    for key in strange:
+        await desk.store.stat(key)
+    assert await is_whole(desk)

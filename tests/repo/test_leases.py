@@ -88,7 +88,7 @@ async def test_the_lease_is_written_before_anybody_looks() -> None:
 async def test_only_what_is_being_swept_counts() -> None:
     store = MemoryStore()
     await sweep(store, "a" * 32, begun=False)
-    assert not (await read_sweeping(store)).is_pending
+    assert not (await read_sweeping(store, LIMITS)).is_pending
     leases = leases_of(store)
     async with leases.held("test"):
         await leases.check_kept(COMMIT)
@@ -104,7 +104,7 @@ async def test_only_what_is_being_swept_counts() -> None:
     assert not leases.sweeping.is_pending, "outside nothing is known"
     # A sweep that ended between the listing and the look at it is none.
     await store.delete(condemned_key("b" * 32))
-    assert not (await read_sweeping(store)).is_pending
+    assert not (await read_sweeping(store, LIMITS)).is_pending
 
 
 async def test_an_expired_commit_is_not_named_again() -> None:
