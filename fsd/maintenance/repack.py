@@ -19,12 +19,12 @@ import trio
 
 from fsd.errors import CorruptDataError
 from fsd.format.keys import moved_key, pack_key
-from fsd.format.moved import LEFT_BEHIND, encode_moved, parse_moved
-from fsd.format.pack import Contents, decode_chunk, encode_end, encode_row
+from fsd.format.moved import encode_moved, parse_moved
+from fsd.format.pack import Contents, decode_chunk
 from fsd.ids import new_pack_id
 from fsd.maintenance.mark import PackUse, Reachable
+from fsd.maintenance.packing import PackWriting, nowhere
 from fsd.repo.repository import Repositories
-from fsd.stores.base import Upload
 
 LEAST_DEAD_BYTES = 1024 * 1024
 """Less than this in a pack is not worth the requests."""
@@ -104,14 +104,15 @@ async def _move(repositories: Repositories, reachable: Reachable, packs: Iterabl
     target = new_pack_id()
     moved: list[tuple[bytes, Contents, array[int]]] = []
     async with repositories.store.upload(pack_key(target)) as upload:
-        writing = _Writing(upload)
+        writing = PackWriting(upload)
         for pack in packs:
             try:
                 contents = await repositories.packs.contents(pack)
-                moved.append((pack, contents, await writing.take(repositories, pack, contents, reachable.packs[pack])))
+                offsets = await _take(repositories, writing, pack, contents, reachable.packs[pack])
             except CorruptDataError:
                 continue
-        await upload.write(encode_end(writing.table))
+            moved.append((pack, contents, offsets))
+        await writing.end()
         await upload.finish()
     for pack, contents, offsets in moved:
         data = encode_moved(target, contents, offsets)
@@ -119,36 +120,26 @@ async def _move(repositories: Repositories, reachable: Reachable, packs: Iterabl
         reachable.note_moved(pack, parse_moved(data, "a note"))
 
 
-class _Writing:
-    """A pack that takes over chunks of others."""
-
-    def __init__(self, upload: Upload) -> None:
-        self._upload = upload
-        self._offset = 0
-        self.table = bytearray()
-
-    async def take(self, repositories: Repositories, pack: bytes, contents: Contents, use: PackUse) -> array[int]:
-        """Write the chunks that are needed of a pack; where each of its chunks is now. Raises CorruptDataError."""
-        needed = use.chunks()
-        offsets = array("Q")
-        places: list[tuple[int, int]] = []
-        at = 0
-        for number, chunk in enumerate(contents):
-            if at in needed:
-                places.append((number, at))
-            offsets.append(LEFT_BEHIND)
-            at += chunk.stored
-        if len(places) != len(needed):
-            raise CorruptDataError(f"trees look for chunks in pack {pack.hex()} where none begins")
-        async with aclosing(_chunks(repositories, pack, contents, places)) as chunks:
-            async for number, stored in chunks:
-                chunk = contents[number]
-                await trio.to_thread.run_sync(partial(decode_chunk, chunk.id, stored, chunk.length))
-                offsets[number] = self._offset
-                self.table += encode_row(chunk.id, chunk.stored, chunk.length)
-                self._offset += chunk.stored
-                await self._upload.write(stored)
-        return offsets
+async def _take(
+    repositories: Repositories, writing: PackWriting, pack: bytes, contents: Contents, use: PackUse
+) -> array[int]:
+    """Write the chunks that are needed of a pack; where each of its chunks is now. Raises CorruptDataError."""
+    needed = use.chunks()
+    offsets = nowhere(contents)
+    places: list[tuple[int, int]] = []
+    at = 0
+    for number, chunk in enumerate(contents):
+        if at in needed:
+            places.append((number, at))
+        at += chunk.stored
+    if len(places) != len(needed):
+        raise CorruptDataError(f"trees look for chunks in pack {pack.hex()} where none begins")
+    async with aclosing(_chunks(repositories, pack, contents, places)) as chunks:
+        async for number, stored in chunks:
+            chunk = contents[number]
+            await trio.to_thread.run_sync(partial(decode_chunk, chunk.id, stored, chunk.length))
+            offsets[number] = await writing.add(chunk.id, stored, chunk.length)
+    return offsets
 
 
 async def _chunks(
