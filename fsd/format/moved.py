@@ -62,6 +62,10 @@ class MovedPack:
         new = self._offsets[number]
         return None if new == LEFT_BEHIND else new
 
+    def holds(self, start: int, length: int) -> bool:
+        """Whether all of `length` bytes from `start` was taken over."""
+        return sum(size for _, _, size in self.pieces(start, length)) == length
+
     def pieces(self, start: int, length: int) -> Iterator[tuple[int, int, int]]:
         """What of `length` bytes from `start` is to be had: (offset from `start`, offset in the target, length).
 

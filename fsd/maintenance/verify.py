@@ -4,19 +4,19 @@ Three passes, each over what the one before found:
 
 1. A walk over all that the refs reach (`reach`). Each object is read and checked against its name, and what the trees
    say of packs is noted.
-2. The packs: a listing tells which are missing or too short. With `data`, every chunk that a tree names is read and
-   checked, a pack from its start to its end, and so are the packs' own contents.
+2. The packs: a listing tells which are missing or too short; of one that was moved, its note tells whether all that
+   trees look for in it was taken over. With `data`, every chunk that a tree names is read and checked, a pack from its
+   start to its end, and so are the packs' own contents.
 3. Only if something is wrong: the walk again, to say which files of which versions it concerns.
 
 Nothing is written. A store that does not answer ends it: there is no saying then.
 
-Memory: 48 bytes a chunk with `data` (225 MB for 150 GB), nothing that grows with the chunks without.
+Memory: 48 bytes a chunk with `data` (225 MB for 150 GB); without, only of packs that were moved.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -24,13 +24,14 @@ from typing import NamedTuple, Protocol
 import trio
 
 from fsd.errors import CorruptDataError, NotFoundError
-from fsd.format.keys import PACKS, REFS, REFS_INDEX, ObjectKind, pack_key
+from fsd.format.keys import MOVED, PACKS, REFS, REFS_INDEX, ObjectKind, moved_key, pack_key
 from fsd.format.model import Entry, PlacedChunk
 from fsd.format.pack import decode_chunk
 from fsd.format.page import Page
 from fsd.format.recipe import Recipe
 from fsd.format.refs_index import parse_refs_index
 from fsd.maintenance.mark import expired_commits
+from fsd.maintenance.placed import PackRows, PlacedRows, Row, runs
 from fsd.maintenance.reach import Walk
 from fsd.repo.repository import Repositories
 from fsd.stores.base import ObjectNotFoundError
@@ -71,6 +72,8 @@ class Report:
     files: list[str] = field(default_factory=list)
     """That cannot be read, or not all of them: repository, commit and path, up to `MAX_FILES_NAMED`."""
     files_concerned: int = 0
+    bad_packs: dict[bytes, set[bytes]] = field(default_factory=dict)
+    """The packs, as trees name them, that are not as they should be, each with its chunks that were found bad."""
 
     @property
     def is_whole(self) -> bool:
@@ -91,83 +94,28 @@ class Progress(Protocol):
         """More is done."""
 
 
-_ROW = struct.Struct("<QII32s")
-"""Offset, stored length, length, id: what a tree says of a chunk."""
+class _Marks(PlacedRows):
+    """The first walk's visitor: what is needed of each pack, and what is damaged."""
 
-_LEAST_ROWS_BYTES = 64 * 1024
-"""Fewer are not worth looking through for duplicates."""
-
-
-class _PackUse:
-    """What trees say of one pack."""
-
-    __slots__ = ("_unique_bytes", "end", "rows")
-
-    def __init__(self) -> None:
-        self.end = 0
-        """Where the last chunk ends that anybody looks for in it."""
-        self.rows = bytearray()
-        self._unique_bytes = _LEAST_ROWS_BYTES
-
-    def add(self, chunk: PlacedChunk) -> None:
-        """A chunk of it; the same ones come again with every version of a page."""
-        place = chunk.placement
-        self.rows += _ROW.pack(place.offset, place.stored, chunk.length, chunk.id)
-        if len(self.rows) > 2 * self._unique_bytes:
-            self.rows = bytearray().join(set(self._slices()))
-            self._unique_bytes = max(len(self.rows), _LEAST_ROWS_BYTES)
-
-    def by_offset(self) -> list[_Row]:
-        """What was added, each once."""
-        return sorted(map(_Row._make, map(_ROW.unpack, set(self._slices()))))
-
-    def _slices(self) -> Iterator[bytes]:
-        return (bytes(self.rows[at : at + _ROW.size]) for at in range(0, len(self.rows), _ROW.size))
-
-
-class _Row(NamedTuple):
-    offset: int
-    stored: int
-    length: int
-    chunk: bytes
-
-
-class _Marks:
-    """The first walk's visitor: what is needed of each pack."""
-
-    def __init__(self, report: Report, progress: Progress, *, rows: bool) -> None:
-        self.packs: dict[bytes, _PackUse] = {}
+    def __init__(self, report: Report, progress: Progress, keeps_rows: Callable[[bytes], bool]) -> None:
+        super().__init__(keeps_rows)
         self._report = report
         self._progress = progress
-        self._rows = rows
 
-    def page(self, page: Page, way: str) -> None:  # noqa: ARG002 - files are named later, if at all
+    def page(self, page: Page, way: str) -> None:
         """Note its chunks."""
         self._progress.advance(1, 0)
-        for entry in page.entries():
-            if entry.placements:
-                self._note(entry.chunks())
+        super().page(page, way)
 
-    def recipe(self, recipe: Recipe, way: str) -> None:  # noqa: ARG002
+    def recipe(self, recipe: Recipe, way: str) -> None:
         """Note its chunks."""
         self._progress.advance(1, 0)
-        if not recipe.level:
-            self._note(recipe.chunks(0, len(recipe)))
+        super().recipe(recipe, way)
 
     def damaged(self, kind: ObjectKind | None, object_id: bytes | None, why: str, way: str) -> None:
         """Report it."""
         what = "ref" if kind is None else kind.name.lower()
         self._report.damages.append(Damage(what, way if object_id is None else object_id.hex(), why, way))
-
-    def _note(self, chunks: Sequence[PlacedChunk]) -> None:
-        for chunk in chunks:
-            place = chunk.placement
-            use = self.packs.get(place.pack)
-            if use is None:
-                use = self.packs[place.pack] = _PackUse()
-            use.end = max(use.end, place.offset + place.stored)
-            if self._rows:
-                use.add(chunk)
 
 
 class _Concerned:
@@ -204,30 +152,37 @@ class _Concerned:
                 self._report.files.append(file)
 
 
-async def verify(repositories: Repositories, progress: Progress, *, data: bool = False) -> Report:
+async def verify(
+    repositories: Repositories, progress: Progress, *, data: bool = False, packs: Collection[bytes] | None = None
+) -> Report:
     """Check everything that the refs reach; with `data`, the bytes of all chunks as well.
 
-    Raises StoreUnreachableError; what is wrong with the store is in the report.
+    `packs`: of these only what is said of packs; None for all. Raises StoreUnreachableError; what is wrong with the
+    store is in the report.
     """
-    return await _Verification(repositories, progress, data=data).run()
+    return await _Verification(repositories, progress, packs, data=data).run()
 
 
 class _Verification:
-    def __init__(self, repositories: Repositories, progress: Progress, *, data: bool) -> None:
+    def __init__(
+        self, repositories: Repositories, progress: Progress, only: Collection[bytes] | None, *, data: bool
+    ) -> None:
         self._repositories = repositories
         self._progress = progress
+        self._only = only
         self._data = data
         self._report = Report()
-        self._marks = _Marks(self._report, progress, rows=data)
+        self._moved: set[str] = set()
+        """The keys of the notes that there are."""
+        self._marks = _Marks(self._report, progress, self._keeps_rows)
         self._limiter = trio.CapacityLimiter(repositories.limits.publish_threads)
         self._sizes: dict[bytes, int] = {}
         """Of the packs that are there."""
-        self._bad_chunks: set[tuple[bytes, bytes]] = set()
-        """(pack, chunk)."""
 
     async def run(self) -> Report:
         """All of it."""
         self._progress.phase("objects")
+        self._moved = {info.key async for info in self._repositories.store.list(MOVED)}
         walk = Walk(self._repositories, self._marks)
         roots = await walk.roots()
         walk.treeless = await expired_commits(self._repositories) - roots.tips
@@ -237,7 +192,7 @@ class _Verification:
         report.refs, report.objects = roots.refs, len(walk.reached)
         report.commits = len(walk.reached.by_kind[ObjectKind.COMMIT])
         await self._check_packs()
-        if any(damage.what in ("pack", "chunk") for damage in report.damages):
+        if report.bad_packs:
             self._progress.phase("files")
             concerned = Walk(self._repositories, _Concerned(report, self._is_bad))
             concerned.treeless = walk.treeless
@@ -246,10 +201,18 @@ class _Verification:
         report.files.sort()
         return report
 
+    def _is_meant(self, pack: bytes) -> bool:
+        return self._only is None or pack in self._only
+
+    def _keeps_rows(self, pack: bytes) -> bool:
+        return self._is_meant(pack) and (self._data or moved_key(pack) in self._moved)
+
     def _is_bad(self, chunk: PlacedChunk) -> bool:
         place = chunk.placement
+        if not self._is_meant(place.pack):
+            return False
         is_there = place.offset + place.stored <= self._sizes.get(place.pack, 0)
-        return not is_there or (place.pack, chunk.id) in self._bad_chunks
+        return not is_there or chunk.id in self._report.bad_packs.get(place.pack, ())
 
     async def _check_refs_index(self) -> None:
         """Only readers behind a web server need it, and whoever moves a ref next writes it anew."""
@@ -264,59 +227,70 @@ class _Verification:
     async def _check_packs(self) -> None:
         self._progress.phase("packs")
         sizes = {info.key: info.size async for info in self._repositories.store.list(PACKS)}
-        for pack, use in self._marks.packs.items():
-            size = sizes.get(pack_key(pack)) or await self._moved_size(pack, sizes)
+        meant = {pack: rows for pack, rows in self._marks.packs.items() if self._is_meant(pack)}
+        for pack, rows in meant.items():
+            size = sizes.get(pack_key(pack)) or await self._moved_size(pack, rows, sizes)
             if size is None:
                 continue
             self._sizes[pack] = size
-            if size < use.end:
-                self._damage("pack", pack, f"it ends at byte {size:,}, and chunks in it at byte {use.end:,}")
+            if size < rows.end:
+                self._damaged_pack(pack, f"it ends at byte {size:,}, and chunks in it at byte {rows.end:,}")
         self._report.packs, self._report.pack_bytes = len(self._marks.packs), sum(self._sizes.values())
         if self._data:
-            self._progress.expect(sum(use.end for use in self._marks.packs.values()))
+            self._progress.expect(sum(rows.end for rows in meant.values()))
             await gather(self._check_pack, list(self._sizes), tasks=PACKS_AT_ONCE)
 
-    async def _moved_size(self, pack: bytes, sizes: Mapping[str, int]) -> int | None:
+    async def _moved_size(self, pack: bytes, rows: PackRows, sizes: Mapping[str, int]) -> int | None:
         """Bytes of chunks that a repacked pack had; None, and a damage, if it or what it became is missing."""
         try:
             moved = await self._repositories.packs.moved(pack)
         except CorruptDataError as error:
-            self._damage("pack", pack, error.message)
+            self._damaged_pack(pack, error.message)
             return None
         if moved is None:
-            self._damage("pack", pack, "it is missing")
+            self._damaged_pack(pack, "it is missing")
             return None
         size = sizes.get(pack_key(moved.target), 0)
         if size < moved.target_end:
-            self._damage(
-                "pack", moved.target, f"it has {size:,} bytes, and chunks of {pack.hex()} end at {moved.target_end:,}"
-            )
+            why = f"it has {size:,} bytes, and chunks of {pack.hex()} end at {moved.target_end:,}"
+            self._damaged_pack(pack, why, moved.target)
             return None
+        for row in rows.by_offset():
+            if row.offset + row.stored <= moved.stored_bytes and not moved.holds(row.offset, row.stored):
+                self._damaged_chunk(pack, row, f"chunk {row.chunk.hex()} was left behind when its pack was moved")
         return moved.stored_bytes
 
-    def _damage(self, what: str, object_id: bytes, why: str) -> None:
-        self._report.damages.append(Damage(what, object_id.hex(), why, ""))
+    def _damaged_pack(self, pack: bytes, why: str, target: bytes | None = None) -> None:
+        """`target`: the pack that took it over, where it is this that is not as it should be."""
+        self._report.bad_packs.setdefault(pack, set())
+        self._report.damages.append(Damage("pack", (target or pack).hex(), why, ""))
+
+    def _damaged_chunk(self, pack: bytes, row: Row, why: str) -> None:
+        self._report.bad_packs.setdefault(pack, set()).add(row.chunk)
+        self._report.damages.append(Damage("chunk", row.chunk.hex(), f"{why} (pack {pack.hex()} at {row.offset})", ""))
 
     async def _check_pack(self, pack: bytes) -> None:
         """Its contents, and the chunks that trees name in it."""
-        use = self._marks.packs.pop(pack)
+        rows = self._marks.packs.pop(pack)
+        known_bad = frozenset(self._report.bad_packs.get(pack, ()))
         try:
-            if use.end <= self._sizes[pack]:
+            if rows.end <= self._sizes[pack]:
                 await self._check_contents(pack)
-            for run in _runs(use.by_offset(), self._repositories.limits.range_bytes):
+            unknown = [row for row in rows.by_offset() if row.chunk not in known_bad]
+            for run in runs(unknown, self._repositories.limits.range_bytes):
                 await self._check_run(pack, run)
         except NotFoundError:
             del self._sizes[pack]
-            self._damage("pack", pack, "it went missing meanwhile")
+            self._damaged_pack(pack, "it went missing meanwhile")
 
     async def _check_contents(self, pack: bytes) -> None:
         """Readers of files do not need them: the chunks may be right all the same."""
         try:
             await self._repositories.packs.contents(pack)
         except CorruptDataError as error:
-            self._damage("pack", pack, error.message)
+            self._damaged_pack(pack, error.message)
 
-    async def _check_run(self, pack: bytes, run: Sequence[_Row]) -> None:
+    async def _check_run(self, pack: bytes, run: Sequence[Row]) -> None:
         start = run[0].offset
         length = max(row.offset + row.stored for row in run) - start
         body = await self._repositories.packs.read(pack, start, length)
@@ -324,27 +298,13 @@ class _Verification:
         self._progress.advance(0, length)
         self._report.chunks += len(run)
         for row, why in bad:
-            self._bad_chunks.add((pack, row.chunk))
-            self._damage("chunk", row.chunk, f"{why} (pack {pack.hex()} at {row.offset})")
+            self._damaged_chunk(pack, row, why)
 
 
-def _runs(rows: Sequence[_Row], run_bytes: int) -> Iterator[Sequence[_Row]]:
-    """Rows by offset, those together that one request gets: gaps are what no tree names."""
-    first = 0
-    for at, row in enumerate(rows):
-        before = rows[max(at - 1, first)]
-        is_apart = row.offset > before.offset + before.stored
-        if at > first and (is_apart or row.offset + row.stored - rows[first].offset > run_bytes):
-            yield rows[first:at]
-            first = at
-    if rows:
-        yield rows[first:]
-
-
-def _wrong(body: bytes, start: int, run: Sequence[_Row]) -> list[tuple[_Row, str]]:
+def _wrong(body: bytes, start: int, run: Sequence[Row]) -> list[tuple[Row, str]]:
     """In a thread. The chunks that are not what their ids promise, with why."""
     view = memoryview(body)
-    bad: list[tuple[_Row, str]] = []
+    bad: list[tuple[Row, str]] = []
     for row in run:
         part = view[row.offset - start : row.offset - start + row.stored]
         try:
