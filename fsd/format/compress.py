@@ -5,6 +5,7 @@ Compressors are not safe to share between threads, so each thread has its own.
 
 from __future__ import annotations
 
+import struct
 import threading
 
 import zstandard
@@ -24,6 +25,17 @@ MIN_CHUNK_BYTES = 64
 
 WORTHWHILE = 0.95
 """A stored form longer than this share of the plain one is not worth the decompression of every reader."""
+
+
+_FITTING_LEVELS = (1, 3, 9, 19)
+"""Tried one after the other where a frame has to have a given length."""
+
+_EMPTY_BLOCK = bytes(3)
+"""A raw block of no bytes that is not the last."""
+
+_FRAME_MAGIC = 0xFD2FB528
+_WINDOW_24 = (24 - 10) << 3
+"""16 MiB, which holds every chunk."""
 
 
 class _Codecs(threading.local):
@@ -49,6 +61,38 @@ def compress_chunk(data: Buffer) -> bytes | None:
             return None
     frame = compressor.compress(data)
     return frame if len(frame) <= WORTHWHILE * size else None
+
+
+def compress_to_size(data: Buffer, size: int) -> bytes | None:
+    """One zstd frame of just `size` bytes; None where that cannot be. Blocks; releases the GIL.
+
+    For who puts a chunk back where another compressor's frame had stood: a tree's placements name its length. What a
+    frame is shorter is made up for by empty blocks of 3 bytes each, and by the form of the header.
+    """
+    headers = _headers(len(data))
+    for level in _FITTING_LEVELS:
+        frame = zstandard.ZstdCompressor(level=level, write_content_size=True).compress(data)
+        if len(frame) == size:
+            return frame
+        blocks = frame[zstandard.frame_header_size(frame) :]
+        for header in headers:
+            missing = size - len(header) - len(blocks)
+            if missing >= 0 and missing % len(_EMPTY_BLOCK) == 0:
+                return header + _EMPTY_BLOCK * (missing // len(_EMPTY_BLOCK)) + blocks
+    return None
+
+
+def _headers(length: int) -> tuple[bytes, ...]:
+    """Frame headers for a content of `length` bytes: of 9, 10 and 14 bytes, so that any length leaves three a multiple.
+
+    RFC 8878, 3.1.1.1: the descriptor says how long the content's size is (its two highest bits), and whether there is
+    a window (if the next is 0).
+    """
+    return (
+        struct.pack("<IBI", _FRAME_MAGIC, 2 << 6 | 1 << 5, length),
+        struct.pack("<IBBI", _FRAME_MAGIC, 2 << 6, _WINDOW_24, length),
+        struct.pack("<IBBQ", _FRAME_MAGIC, 3 << 6, _WINDOW_24, length),
+    )
 
 
 def compress_metadata(data: bytes) -> bytes:

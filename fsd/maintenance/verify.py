@@ -229,7 +229,9 @@ class _Verification:
         sizes = {info.key: info.size async for info in self._repositories.store.list(PACKS)}
         meant = {pack: rows for pack, rows in self._marks.packs.items() if self._is_meant(pack)}
         for pack, rows in meant.items():
-            size = sizes.get(pack_key(pack)) or await self._moved_size(pack, rows, sizes)
+            size = sizes.get(pack_key(pack))
+            if size is None:
+                size = await self._moved_size(pack, rows, sizes)
             if size is None:
                 continue
             self._sizes[pack] = size

@@ -279,6 +279,11 @@ class Refs:
             ref = replace(ref, moves=(*older, moves[-1])).with_segment(segment, older)
         return await self._swap(repository, name, replace(ref, moves=tuple(moves[-keep:])), stored)
 
+    async def renew_index(self) -> bool:
+        """Write the list of refs for web servers anew, where it is damaged. False, and logged, if that fails."""
+        self._check_writable()
+        return await self._index.renew()
+
     async def _change(
         self,
         repository: str,

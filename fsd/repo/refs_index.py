@@ -72,6 +72,14 @@ class RefsIndex:
         path = ref_key(repository, name).removeprefix(REFS)
         await self._forgiving(partial(self._keep, path, version, data, seen))
 
+    async def renew(self) -> bool:
+        """Write the index anew, whatever it told. False, and logged, where something hinders that."""
+        return await self._forgiving(self._renew) is not None
+
+    async def _renew(self) -> Version:
+        _, version = await self._read()
+        return await self._store.compare_and_swap(_KEY, encode_refs_index(await self._listed({})), version)
+
     async def _keep(self, path: str, version: Version | None, data: bytes | None, seen: IndexSeen | None) -> None:
         for _ in range(self._limits.ref_attempts):
             known, index_version = seen or await self._read()

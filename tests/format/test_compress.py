@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from fsd.errors import CorruptDataError
-from fsd.format.compress import compress_chunk, compress_metadata, decompress
+from fsd.format.compress import compress_chunk, compress_metadata, compress_to_size, decompress
 
 
 def test_what_compresses_is_one_frame() -> None:
@@ -32,6 +32,20 @@ def test_what_only_the_middle_tells_apart_follows_the_middle() -> None:
     noise = random.Random(1).randbytes(20_000)
     assert compress_chunk(b"a" * 20_000 + noise + b"a" * 20_000) is None
     assert compress_chunk(noise + b"a" * 40_000 + noise) is not None
+
+
+@pytest.mark.parametrize("length", [100, 255, 256, 1000, 65_791, 65_792, 300_000, 16 * 1024 * 1024])
+def test_a_frame_can_be_had_in_any_length_that_is_not_too_short(length: int) -> None:
+    """Whatever lengths the frames of another compressor have."""
+    data = (random.Random(length).randbytes(16) * (length // 16 + 1))[:length]
+    shortest = compress_chunk(data)
+    assert shortest is not None
+    for size in [*range(len(shortest) + 8, min(len(shortest) + 14, length)), length - 1, len(shortest)]:
+        frame = compress_to_size(data, size)
+        assert frame is not None
+        assert len(frame) == size
+        assert decompress(frame, length, "chunk") == data
+    assert compress_to_size(data, 8) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"x", b"abc" * 1000, os.urandom(500)], ids=len)
