@@ -60,7 +60,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
         "evict": Listed("prefetch", "Let the cache go of a version, folder or file."),
     },
     "Care": {
-        "verify": Listed("verify", "Check that everything in the store is there and right."),
+        "verify": Listed("verify", "Check that a store is whole, and put back what is not."),
         "gc": Listed("gc", "Delete what nothing needs any more."),
         "delete": Listed("delete", "Delete a tag, branch or subset, or a whole repository."),
         "purge": Listed("purge", "Take a file out of every version, for good."),

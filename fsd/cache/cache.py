@@ -41,6 +41,7 @@ from fsd.cache.stock import Stock
 from fsd.cache.widening import Widening
 from fsd.cache.writing import MirrorWriter
 from fsd.errors import UsageError
+from fsd.format.keys import ObjectKind
 from fsd.format.model import PlacedChunk
 from fsd.ids import Buffer
 from fsd.limits import Limits
@@ -339,6 +340,10 @@ class Cache:
     async def read_chunk(self, chunk: bytes, length: int, start: int, size: int) -> Buffer | None:
         """As `read_chunk_nowait`, waiting for the disk; None if the chunk is absent."""
         return await self._reader.read_chunk(chunk, length, start, size)
+
+    async def stored_object(self, kind: ObjectKind, object_id: bytes) -> bytes | None:
+        """An object as the store held it when it was loaded; None if it is not kept here. Fetches nothing."""
+        return await self._objects.read(kind, object_id)
 
     def start_fetch(self, chunks: Iterable[PlacedChunk]) -> Fetch:
         """Read-ahead: begin to fetch those of `chunks` that are absent, `window_bytes` of them at most."""

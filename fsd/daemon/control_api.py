@@ -7,10 +7,13 @@
     POST /v1/pins         {"pins": [question]}            examine pins of a work tree (`fsd.pins.findings`)
     POST /v1/record       {"path"}                        the order of reads, as they happen
     POST /v1/replay?path  JSON strings, one a line        fetch files in this order
+    POST /v1/chunk        {"id", "length"}                a chunk, if it is in the cache
+    POST /v1/object       {"id", "kind"}                  an object as the store held it, if it is in the cache
 
 Paths count from the mountpoint, with no symlink in them. Everything that takes long answers with lines of JSON: any
 number of {"progress": …}, at least one a second, for `record` {"path": …}, and at the end {"result": …} or
-{"error": {"message", "hint", "exit_code"}}. Who goes away cancels what he asked for.
+{"error": {"message", "hint", "exit_code"}}. Who goes away cancels what he asked for. A chunk or object, named in hex,
+is answered with its bytes, or with 404; nothing is fetched for it.
 
 The only module that imports starlette and hypercorn. To be loaded when it is needed: that takes a tenth of a second.
 """
@@ -39,6 +42,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from fsd.daemon.examining import examine_mounted
 from fsd.errors import FsdError, UsageError
+from fsd.format.keys import ObjectKind
+from fsd.format.limits import MAX_CHUNK_BYTES
+from fsd.ids import Buffer, parse_id
 from fsd.limits import MIB
 from fsd.pins.findings import Question
 from fsd.vfs.vfs import Vfs
@@ -59,6 +65,7 @@ SIGN_OF_LIFE_S = 1.0
 """Without news, the last progress is sent again after this long."""
 
 _MEMBERS = {"path": str, "verify": bool, "pin": bool, "partial": bool, "unpin": bool, "pins": list}
+_MEMBERS |= {"id": str, "length": int, "kind": str}
 
 
 async def serve(listener: socket.socket, vfs: Vfs) -> None:
@@ -245,10 +252,25 @@ def _application(vfs: Vfs) -> Framework:
         path = request.query_params.get("path", "").encode(errors="surrogateescape")
         return Lines(lambda answer: holdings.replay(path, Order(answer.body), answer.report))
 
-    routes = [Route("/v1/status", status)]
+    async def chunk(request: Request) -> Response:
+        asked = await _asked(request, "id", "length")
+        length = asked.get("length", 0)
+        if not 0 < length <= MAX_CHUNK_BYTES:
+            raise UsageError(f"no chunk has {length} bytes")
+        return _bytes(await holdings.chunk(_id(asked), length))
+
+    async def stored_object(request: Request) -> Response:
+        asked = await _asked(request, "id", "kind")
+        try:
+            kind = ObjectKind[str(asked.get("kind")).upper()]
+        except KeyError:
+            raise UsageError(f"{asked.get('kind')!r} is no kind of object") from None
+        return _bytes(await holdings.stored_object(kind, _id(asked)))
+
+    routes = [Route("/v1/status", status), Route("/v1/object", stored_object, methods=["POST"])]
     routes += [
         Route(f"/v1/{endpoint.__name__}", endpoint, methods=["POST"])
-        for endpoint in (coverage, prefetch, evict, pins, record, replay)
+        for endpoint in (coverage, prefetch, evict, pins, record, replay, chunk)
     ]
     return Starlette(routes=routes, exception_handlers={FsdError: _refuse})  # type: ignore[return-value]  # is ASGI
 
@@ -278,6 +300,19 @@ async def _asked(request: Request, *members: str) -> dict[str, Any]:
 
 def _path(asked: dict[str, Any]) -> bytes:
     return str(asked["path"]).encode(errors="surrogateescape")
+
+
+def _id(asked: dict[str, Any]) -> bytes:
+    try:
+        return parse_id(asked["id"])
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _bytes(found: Buffer | None) -> Response:
+    if found is None:
+        return Response(status_code=404)
+    return Response(bytes(found), media_type="application/octet-stream")
 
 
 class Order:

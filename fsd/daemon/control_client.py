@@ -63,6 +63,33 @@ def replaying(mount: Mount, path: str, order: Iterable[str]) -> Iterator[Iterato
         yield _lines(mount, connection)
 
 
+class Fetching:
+    """One connection, over which bytes are asked for. For one thread at a time."""
+
+    def __init__(self, mount: Mount, connection: http.client.HTTPConnection) -> None:
+        """Made by `fetching`."""
+        self._mount = mount
+        self._connection = connection
+
+    def fetch(self, what: str, asked: dict[str, Any]) -> bytes | None:
+        """POST /v1/`what`: the bytes of the answer; None if there are none. Raises FsdError."""
+        try:
+            self._connection.request("POST", f"/v1/{what}", json.dumps(asked), {"Content-Type": "application/json"})
+            response = self._connection.getresponse()
+            data = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise _broken_off(self._mount, error) from error
+        # A daemon of an older version knows no such question.
+        return data if response.status == http.client.OK else None
+
+
+@contextmanager
+def fetching(mount: Mount) -> Iterator[Fetching]:
+    """Ask a mount's daemon for what is in its cache. Raises FsdError."""
+    with _connected(mount) as connection:
+        yield Fetching(mount, connection)
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=ANSWER_TIMEOUT_S)
@@ -108,8 +135,12 @@ def _lines(mount: Mount, connection: _UnixConnection) -> Iterator[dict[str, Any]
             if "result" in answer:
                 return
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise FsdError(f"the daemon of {mount.mountpoint} has broken off: {error}", hint="see its log") from error
+        raise _broken_off(mount, error) from error
     raise FsdError(f"the daemon of {mount.mountpoint} has broken off", hint="see its log")
+
+
+def _broken_off(mount: Mount, error: Exception) -> FsdError:
+    return FsdError(f"the daemon of {mount.mountpoint} has broken off: {error}", hint="see its log")
 
 
 def _send(channel: socket.socket, order: Iterable[str]) -> None:

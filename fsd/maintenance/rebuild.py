@@ -14,8 +14,8 @@ name them. Only what nobody has is left behind.
 from __future__ import annotations
 
 from array import array
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -298,19 +298,20 @@ class _Mending:
         """
         writing = PackWriting(sink)
         offsets = array("Q")
-        async for segment, stored in self._stored_forms():
-            if stored is None:
-                if must_be_whole:
-                    raise _ChangedError
-                offsets.append(LEFT_BEHIND)
-                continue
-            chunk = content_id(stored) if segment.chunk == NO_ID else segment.chunk
-            offsets.append(await writing.add(chunk, stored, segment.length))
-            self._advance(segment.stored)
+        async with aclosing(self._stored_forms()) as forms:
+            async for segment, stored in forms:
+                if stored is None:
+                    if must_be_whole:
+                        raise _ChangedError
+                    offsets.append(LEFT_BEHIND)
+                    continue
+                chunk = content_id(stored) if segment.chunk == NO_ID else segment.chunk
+                offsets.append(await writing.add(chunk, stored, segment.length))
+                self._advance(segment.stored)
         await writing.end()
         return offsets
 
-    async def _stored_forms(self) -> AsyncIterator[tuple[Segment, Buffer | None]]:
+    async def _stored_forms(self) -> AsyncGenerator[tuple[Segment, Buffer | None]]:
         """Each segment as it is to be stored: as the store has it if that is sound, from a donor, or as it is."""
         for first, end in _stretches(self._segments, self._covered, self._repositories.limits.range_bytes):
             stretch = self._segments[first:end]

@@ -21,6 +21,8 @@ from fsd.cache.pins import Pin
 from fsd.clock import Clock
 from fsd.config import format_size
 from fsd.errors import FsdError
+from fsd.format.keys import ObjectKind
+from fsd.ids import Buffer
 from fsd.limits import MIB, Limits
 from fsd.repo.repository import Repositories
 from fsd.tasks import one_error
@@ -85,6 +87,14 @@ class Holdings:
     def pins(self) -> list[dict[str, Any]]:
         """What is pinned: what each pin says of itself."""
         return sorted((dict(pin.about) for pin in self._stock.pins), key=lambda about: str(about.get("path")))
+
+    async def stored_object(self, kind: ObjectKind, object_id: bytes) -> bytes | None:
+        """An object as the store held it; None if the cache does not have it. Fetches nothing."""
+        return await self._cache.stored_object(kind, object_id)
+
+    async def chunk(self, chunk: bytes, length: int) -> Buffer | None:
+        """A chunk of `length` bytes; None if the cache does not have it. Fetches nothing."""
+        return await self._cache.read_chunk(chunk, length, 0, length)
 
     async def coverage(self, path: bytes, report: Report, *, verify: bool = False) -> dict[str, Any]:
         """How much of what is at `path` is in the cache. With `verify`, all of it is read and checked."""

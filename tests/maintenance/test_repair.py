@@ -1,0 +1,348 @@
+"""What a store lost comes back as far as anybody has it, nothing gets worse on the way, and what is left is told."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+import trio
+from hypothesis import given, settings
+
+from fsd.cache.donor import CacheDonor
+from fsd.errors import StoreUnreachableError, UsageError
+from fsd.format.envelope import seal
+from fsd.format.keys import (
+    COMMITS,
+    LEASES,
+    MOVED,
+    PACKS,
+    PAGES,
+    RECIPES,
+    REFS,
+    REFS_INDEX,
+    STORE_MARKER,
+    ObjectKind,
+    object_key,
+    pack_key,
+)
+from fsd.format.pack import encode_contents
+from fsd.ids import content_id
+from fsd.limits import KIB
+from fsd.maintenance import rebuild
+from fsd.maintenance.gc import Policy, collect
+from fsd.maintenance.mending import Donor, MendingLoader
+from fsd.maintenance.repair import Repaired, repair
+from fsd.maintenance.verify import Report, verify
+from fsd.publish.donor import FolderDonor
+from fsd.repo.repository import open_repositories
+from fsd.stores.base import ObjectNotFoundError, Store
+from fsd.stores.memory import MemoryStore
+from tests.faulty import WRITES, Fail, FaultyStore
+from tests.maintenance.lossy import LIMITS, DictDonor, NoProgress, Original, readable, spoil, to_be_had
+from tests.publish.folders import keys_of
+
+KINDS = {COMMITS: "commit", PAGES: "page", RECIPES: "recipe", PACKS: "pack"}
+
+SMALL = (b"small/1", b"small/2", b"small/5")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
+    return trio.run(Original.publish, tmp_path_factory.mktemp("desk"))
+
+
+async def repaired(store: Store, *donors: Donor, data: bool = True) -> Repaired:
+    return await repair(await open_repositories(store, LIMITS), donors, NoProgress(), data=data)
+
+
+async def verified(store: Store, *, data: bool = True) -> list[tuple[str, ...]]:
+    return told(await verify(await open_repositories(store, LIMITS), NoProgress(), data=data))
+
+
+def told(report: Report) -> list[tuple[str, ...]]:
+    """What is wrong. Which of several ways led there is a matter of who was first."""
+    return [tuple(damage)[:3] for damage in report.damages]
+
+
+async def test_a_whole_store_is_left_alone(original: Original, tmp_path: Path) -> None:
+    store = await original.copy(None)
+    async with original.cache(tmp_path / "cache") as cache:
+        outcome = await repaired(store, CacheDonor(cache, "the cache"))
+    assert outcome.left.is_whole
+    assert outcome.mended == outcome.found == []
+    assert {key: (await store.get(key)).data for key in await keys_of(store)} == original.objects
+
+
+@pytest.mark.parametrize("place", ["memory", "folder"])
+@pytest.mark.parametrize("way", ["gone", "short", "empty", "flip"])
+async def test_each_object_comes_back_as_it_was(original: Original, tmp_path: Path, place: str, way: str) -> None:
+    """Out of the cache of somebody who had read everything: the same bytes under the same keys."""
+    store = await original.copy(tmp_path / "store" if place == "folder" else None)
+    async with original.cache(tmp_path / "cache") as cache:
+        donor = CacheDonor(cache, "the cache")
+        keys = [key for prefix in KINDS for key in original.objects if key.startswith(prefix)]
+        for key in keys if place == "memory" else random.Random(way).sample(keys, 5):
+            await spoil(store, key, way)
+            damages = await verified(store)
+            assert damages
+            outcome = await repaired(store, donor)
+            assert outcome.left.is_whole, (key, outcome)
+            [mended] = outcome.mended
+            assert (mended.what, mended.id) == (KINDS[key[: key.index("/") + 1]], key.rpartition("/")[2])
+            assert mended.origins == ("the cache",)
+            assert (await store.get(key)).data == original.objects[key]
+    assert await verified(store) == []
+    assert not await keys_of(store, MOVED)
+    assert not await keys_of(store, LEASES)
+
+
+async def test_everything_at_once(original: Original, tmp_path: Path) -> None:
+    """Every commit, page, recipe and pack is gone: one walk puts back what leads to what."""
+    store = await original.copy(None)
+    for key in original.objects:
+        if not key.startswith(REFS) and key != STORE_MARKER:
+            await store.delete(key)
+    async with original.cache(tmp_path / "cache") as cache:
+        outcome = await repaired(store, CacheDonor(cache, "the cache"), data=False)
+    assert outcome.left.is_whole
+    assert {key: (await store.get(key)).data for key in await keys_of(store)} == original.objects
+
+
+@pytest.mark.parametrize("kind", ObjectKind)
+async def test_every_kind_of_object(kind: ObjectKind) -> None:
+    store = MemoryStore()
+    object_id, stored = seal(kind, kind.value + b"and more")
+    key = object_key(kind, object_id)
+    liar = DictDonor({(kind, object_id): seal(kind, kind.value + b"something else")[1]}, name="a liar")
+    friend = DictDonor({(kind, object_id): stored})
+    with pytest.raises(ObjectNotFoundError):
+        await MendingLoader(store, [liar]).load(kind, object_id)
+    assert not await keys_of(store)
+    for spoiled in (None, b"", stored[:-1], stored[:40] + b"x" + stored[41:]):
+        if spoiled is not None:
+            await store.overwrite(key, spoiled)
+            assert await MendingLoader(store, [liar]).load(kind, object_id) == spoiled
+        loader = MendingLoader(store, [liar, friend])
+        assert await loader.load(kind, object_id) == stored
+        assert [mended.origins for mended in loader.mended] == [("a friend",)]
+        assert (await store.get(key)).data == stored
+        assert await loader.load(kind, object_id) == stored
+        assert len(loader.mended) == 1
+
+
+async def test_the_list_of_refs_is_written_anew_and_a_ref_is_not_guessed(original: Original) -> None:
+    store = await original.copy(None)
+    await spoil(store, REFS + REFS_INDEX, "flip")
+    outcome = await repaired(store)
+    assert outcome.left.is_whole
+    assert [mended.what for mended in outcome.mended] == ["refs"]
+    await spoil(store, "refs/repo/v1", "flip")
+    outcome = await repaired(store)
+    assert [damage.what for damage in outcome.left.damages] == ["ref"]
+    assert not outcome.mended
+
+
+async def test_what_only_some_had_is_moved_and_the_rest_is_told(original: Original, tmp_path: Path) -> None:
+    store = await original.copy(None)
+    for key in original.packs():
+        await store.delete(key)
+    async with original.cache(tmp_path / "cache", lambda path: path in SMALL) as cache:
+        outcome = await repaired(store, CacheDonor(cache, "the cache"), data=False)
+        had = await to_be_had(store, original.files, cache)
+    read = await readable(store, original.files)
+    assert had == read
+    assert {path for _, path in read} == {*SMALL, b"small"}
+    assert await keys_of(store, MOVED)
+    assert await verified(store, data=False) == told(outcome.left)
+    left = {file.split("/", 2)[2] for file in outcome.left.files}
+    assert left == {path.decode() for _, path in original.files} - {"small", *map(bytes.decode, SMALL)}
+    # Somebody else has the others; and a third who has nothing changes nothing.
+    async with original.cache(tmp_path / "other", lambda path: path not in SMALL) as cache:
+        assert not (await repaired(store, DictDonor())).mended
+        assert (await repaired(store, CacheDonor(cache, "the cache"))).left.is_whole
+    assert await readable(store, original.files) == original.files.keys()
+
+
+async def test_a_folder_has_the_chunks_of_its_files_whatever_they_are_called(
+    original: Original, tmp_path: Path
+) -> None:
+    store = await original.copy(None)
+    for key in original.packs():
+        await spoil(store, key, "gone")
+    top = tmp_path / "copy"
+    top.mkdir()
+    for number, path in enumerate(sorted(original.top.rglob("*"))):
+        if path.is_file():
+            (top / f"{number}").write_bytes(b"front " * (path.name == "large") + path.read_bytes())
+    (top / "dangling").symlink_to("nowhere")
+    os.mkfifo(top / "fifo")
+    marker = (await open_repositories(store, LIMITS)).marker
+    outcome = await repaired(store, FolderDonor(os.fsencode(top), marker.chunker))
+    # The version before had another `small/new`, and a chunk at the start of `large` is not found behind `front`.
+    assert {file.split("/", 2)[2] for file in outcome.left.files} == {"large", "small/new"}
+    outcome = await repaired(store, FolderDonor(os.fsencode(original.top), marker.chunker))
+    assert {file.split("/", 2)[2] for file in outcome.left.files} == {"small/new"}
+    with pytest.raises(UsageError):
+        FolderDonor(os.fsencode(top / "0"), marker.chunker)
+
+
+async def test_files_that_changed_since_they_were_looked_at_give_nothing(original: Original, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"a" * 100)
+    chunk = content_id(b"a" * 100)
+    donor = FolderDonor(os.fsencode(tmp_path), (await open_repositories(await original.copy(None))).marker.chunker)
+    await donor.look_for({chunk: 100})
+    assert await donor.chunk(chunk, 100) == b"a" * 100
+    for data in (b"a" * 99 + b"b", b"a"):
+        (tmp_path / "file").write_bytes(data)
+        assert await donor.chunk(chunk, 100) is None
+    (tmp_path / "file").unlink()
+    assert await donor.chunk(chunk, 100) is None
+
+
+async def test_a_damaged_pack_that_is_too_large_for_one_write_moves(
+    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one goes, and the next collection keeps what took its place."""
+    monkeypatch.setattr(rebuild, "IN_PLACE_BYTES", 100 * KIB)
+    monkeypatch.setattr(rebuild, "KEPT_BYTES", 0)
+    store = await original.copy(None)
+    large = original.packs()[-1]
+    await spoil(store, large, "flip")
+    async with original.cache(tmp_path / "cache") as cache:
+        assert (await repaired(store, CacheDonor(cache, "the cache"))).left.is_whole
+    assert large not in await keys_of(store)
+    assert await readable(store, original.files) == original.files.keys()
+    for _ in range(2):
+        await collect(await open_repositories(store, LIMITS), Policy(grace_s=0), NoProgress())
+    assert await readable(store, original.files) == original.files.keys()
+    # And what took its place can be lost as well.
+    [note] = await keys_of(store, MOVED)
+    for key in (note, max([(info.size, info.key) async for info in store.list(PACKS)])[1]):
+        for way in ("flip", "short", "gone"):
+            await spoil(store, key, way)
+            async with original.cache(tmp_path / f"{way}{key == note}") as cache:
+                assert (await repaired(store, CacheDonor(cache, "the cache"))).left.is_whole, (key, way)
+            assert await readable(store, original.files) == original.files.keys()
+            key = max([(info.size, info.key) async for info in store.list(PACKS)])[1] if key != note else key
+            if not await keys_of(store, MOVED):
+                return
+
+
+async def test_chunks_that_no_tree_names_are_carried_over(original: Original) -> None:
+    """A publisher may be about to name them: also where the pack's contents are damaged, so that nothing tells."""
+    store = await original.copy(None)
+    key = original.packs()[0]
+    [rows] = [needs.chunks for (_, path), needs in original.files.items() if path == b"small/new"][:1]
+    pack, [chunk, *_] = rows[0].placement.pack, rows
+    data = original.objects[pack_key(pack)]
+    assert key
+    contents = await (await open_repositories(store)).packs.contents(pack)
+    stray = b"stray" * 100
+    end = sum(each.stored for each in contents)
+    table = [*contents, type(contents[0])(content_id(stray), len(stray), len(stray))]
+    whole = data[:end] + stray + encode_contents(table)
+    for spoiled in (_flipped(whole, len(whole) - 1), _flipped(whole, chunk.placement.offset)):
+        await store.overwrite(pack_key(pack), spoiled)
+        plain = data[chunk.placement.offset : chunk.placement.offset + chunk.placement.stored]
+        outcome = await repaired(store, DictDonor(chunks={chunk.id: plain}))
+        assert outcome.left.is_whole
+        assert (await store.get_range(pack_key(pack), end, len(stray))).data == stray
+
+
+def _flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+async def test_a_network_that_spoils_what_is_read_spoils_no_pack(original: Original) -> None:
+    """What reads otherwise the second time is not written down for good."""
+    from tests.faulty import FlipBit
+
+    inner = await original.copy(None)
+    store = FaultyStore(inner)
+    store.inject("get_range", original.packs()[-1], FlipBit())
+    outcome = await repaired(store)
+    assert not outcome.left.is_whole
+    assert {key: (await inner.get(key)).data for key in await keys_of(inner)} == original.objects
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    damages=st.lists(
+        st.tuples(st.integers(0, 1 << 20), st.sampled_from(["gone", "short", "empty", "flip"]), st.floats(0, 1)),
+        min_size=1,
+        max_size=6,
+    ),
+    share=st.sets(st.integers(0, 40)),
+    in_place_bytes=st.sampled_from([10 * KIB, rebuild.IN_PLACE_BYTES]),
+)
+def test_whatever_is_damaged_and_whatever_was_read(
+    original: Original,
+    tmp_path_factory: pytest.TempPathFactory,
+    damages: list[tuple[int, str, float]],
+    share: set[int],
+    in_place_bytes: int,
+) -> None:
+    """What could be had reads right, what read right does so still, and what is left is told: no more, no less."""
+    keys = sorted(key for key in original.objects if not key.startswith(REFS) and key != STORE_MARKER)
+    paths = sorted({path for _, path in original.files})
+    wanted = {path for number, path in enumerate(paths) if number in share}
+
+    async def main() -> None:
+        store = await original.copy(None)
+        for key, (way, at) in {keys[which % len(keys)]: (way, at) for which, way, at in damages}.items():
+            await spoil(store, key, way, at)
+        before = await readable(store, original.files)
+        async with original.cache(tmp_path_factory.mktemp("cache"), wanted.__contains__) as cache:
+            had = await to_be_had(store, original.files, cache)
+            outcome = await repaired(store, CacheDonor(cache, "the cache"))
+        assert before <= had == await readable(store, original.files)
+        assert await verified(store) == told(outcome.left)
+        if had == original.files.keys():
+            assert outcome.left.is_whole
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rebuild, "IN_PLACE_BYTES", in_place_bytes)
+        trio.run(main)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("in_place_bytes", [1 * KIB, rebuild.IN_PLACE_BYTES])
+async def test_killed_anywhere_nothing_gets_worse(
+    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place_bytes: int, late: bool
+) -> None:
+    """From the n-th write on nothing gets through; `late`: the first of these did, and its answer was lost."""
+    monkeypatch.setattr(rebuild, "IN_PLACE_BYTES", in_place_bytes)
+    packs = original.packs()
+    commit = next(key for key in original.objects if key.startswith(COMMITS))
+    wanted: Callable[[bytes], bool] = lambda path: path != b"small/3"  # noqa: E731
+    async with original.cache(tmp_path / "cache", wanted) as cache:
+        donor = CacheDonor(cache, "the cache")
+        for number in range(1000):
+            inner = await original.copy(None)
+            for key, way in ((commit, "gone"), (packs[0], "gone"), (packs[1], "gone"), (packs[2], "short")):
+                await spoil(inner, key, way)
+            await spoil(inner, packs[-1], "flip")
+            before = await readable(inner, original.files)
+            had = await to_be_had(inner, original.files, cache)
+            store = FaultyStore(inner)
+            away = StoreUnreachableError("away")
+            operations = (*WRITES, "delete")
+            if late:
+                store.inject(operations, "*", Fail(away, late=True), times=1, after=number)
+            gone = store.inject(operations, "*", Fail(away), after=number)
+            try:
+                await repaired(store, donor)
+            except StoreUnreachableError:
+                pass
+            else:
+                break
+            assert before <= await readable(inner, original.files), number
+            await repaired(inner, donor)
+            assert await readable(inner, original.files) == had, number
+        assert number > 10
+        assert gone.met <= 1  # giving back the lease may fail
+        assert await readable(inner, original.files) == had
