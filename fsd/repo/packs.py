@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Protocol
 
+import trio
+
 from fsd.format.keys import moved_key, pack_key
 from fsd.format.moved import MovedPack, parse_moved
 from fsd.format.pack import FOOTER_BYTES, Contents, parse_contents, parse_footer
@@ -20,6 +22,9 @@ TAIL_BYTES = 64 * 1024
 
 MOVED_KEPT_BYTES = 8 * 1024 * 1024
 """Of notes about moved packs, kept decoded: 170,000 chunks; the one that was read last is always kept."""
+
+MOVED_TRUSTED_S = 600.0
+"""A note is read again after so long: a repair may have found since what the first one left behind."""
 
 PIECES_AT_ONCE = 8
 """Requests for one range of a pack whose chunks are no longer side by side."""
@@ -43,7 +48,8 @@ class PackReader:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._moved: OrderedDict[bytes, MovedPack] = OrderedDict()
+        self._moved: OrderedDict[bytes, tuple[MovedPack, float]] = OrderedDict()
+        """With when each was read, by trio's clock."""
 
     async def read(self, pack: bytes, start: int, length: int) -> bytes:
         """See `PackSource`. One request; for a pack that was moved one for each piece, and one for its note before.
@@ -74,14 +80,16 @@ class PackReader:
 
         Raises CorruptDataError for a note that is damaged.
         """
-        kept = self._moved.get(pack)
+        kept, read_s = self._moved.get(pack, (None, 0.0))
+        if kept is None or trio.current_time() - read_s > MOVED_TRUSTED_S:
+            kept, read_s = await self.fresh_moved(pack), trio.current_time()
         if kept is None:
-            kept = await self.fresh_moved(pack)
-        if kept is not None:
-            self._moved[pack] = kept
-            self._moved.move_to_end(pack)
-            while len(self._moved) > 1 and sum(each.memory_bytes for each in self._moved.values()) > MOVED_KEPT_BYTES:
-                self._moved.popitem(last=False)
+            self._moved.pop(pack, None)
+            return None
+        self._moved[pack] = kept, read_s
+        self._moved.move_to_end(pack)
+        while len(self._moved) > 1 and sum(each.memory_bytes for each, _ in self._moved.values()) > MOVED_KEPT_BYTES:
+            self._moved.popitem(last=False)
         return kept
 
     async def fresh_moved(self, pack: bytes) -> MovedPack | None:
@@ -101,7 +109,7 @@ class PackReader:
             try:
                 return await self._pieces(moved, start, length)
             except ObjectNotFoundError:
-                del self._moved[pack]
+                self._moved.pop(pack, None)
                 if is_last:
                     raise
         raise ObjectNotFoundError(pack_key(pack), self._store.url)

@@ -16,8 +16,14 @@ import trio
 
 from fsd.daemon import control, control_api
 from fsd.daemon.control_api import Body, Order
+from fsd.daemon.control_client import fetching
+from fsd.daemon.donor import MountDonor
+from fsd.daemon.mounts import Mount
 from fsd.daemon.sockets import address
 from fsd.errors import UsageError
+from fsd.format.keys import ObjectKind, object_key
+from fsd.ids import content_id
+from fsd.repo.revisions import resolve
 from fsd_cli.prefetch import _read_order
 from tests.faulty import Stall
 from tests.vfs.world import TREE, World, new_store, opened
@@ -172,3 +178,45 @@ def test_a_file_that_is_no_recording_is_refused(first: str) -> None:
     with pytest.raises(UsageError, match="is no order of reads"):
         _read_order(Path("order"), [first, '"a"'])
     assert list(_read_order(Path("order"), ['{"order": 1}', '"a"\n', "\n", '"b"'])) == ["a", "b"]
+
+
+async def test_what_the_cache_has_is_given_to_who_repairs_a_store(tmp_path: Path) -> None:
+    """Chunks and objects as bytes, over one connection; nothing is fetched for it."""
+    async with served(tmp_path) as world:
+        await ask(tmp_path, "prefetch", b'{"path": "data/v1"}')
+        (tmp_path / ".fsd").mkdir()
+        (tmp_path / ".fsd" / "status").write_text(json.dumps({"control": str(tmp_path / control.SOCKET_NAME)}))
+        mount = Mount(str(tmp_path), "", "", "", "")
+        commit = (await resolve(world.repositories, "data", "v1")).commit
+        key = object_key(ObjectKind.COMMIT, commit)
+        small, absent = b"hello", b"nobody has this"
+        calls = len(world.store.calls)
+        with fetching(mount) as connection:
+            donor = MountDonor(connection, mount.mountpoint)
+            await donor.look_for({content_id(small): len(small)})
+            assert await donor.chunk(content_id(small), len(small)) == small
+            assert await donor.chunk(content_id(absent), len(absent)) is None
+            assert await donor.chunk(content_id(small), len(small) + 1) is None
+            stored = await donor.stored_object(ObjectKind.COMMIT, commit)
+            assert stored == (await world.store.inner.get(key)).data
+            assert await donor.stored_object(ObjectKind.PAGE, commit) is None
+            assert await trio.to_thread.run_sync(connection.fetch, "nothing", {}) is None
+        assert len(world.store.calls) == calls
+
+
+@pytest.mark.parametrize(
+    ("what", "asked"),
+    [
+        ("chunk", b'{"id": "00"}'),
+        ("chunk", b'{"id": "%s", "length": 0}' % (b"0" * 64)),
+        ("chunk", b'{"id": "%s", "length": 16777217}' % (b"0" * 64)),
+        ("chunk", b'{"id": "x", "length": 1}'),
+        ("object", b'{"id": "%s"}' % (b"0" * 64)),
+        ("object", b'{"id": "%s", "kind": "ref"}' % (b"0" * 64)),
+        ("object", b'{"id": "0", "kind": "page"}'),
+    ],
+)
+async def test_what_names_no_chunk_or_object_is_refused(tmp_path: Path, what: str, asked: bytes) -> None:
+    async with served(tmp_path):
+        status, lines = await ask(tmp_path, what, asked)
+        assert (status, lines[0]["error"]["exit_code"]) == (400, 2)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 import trio
+import zstandard
 from hypothesis import given, settings
 
 from fsd.cache.donor import CacheDonor
-from fsd.errors import StoreUnreachableError, UsageError
+from fsd.errors import ConflictError, StoreUnreachableError, UsageError
 from fsd.format.envelope import seal
 from fsd.format.keys import (
     COMMITS,
@@ -41,7 +43,7 @@ from fsd.publish.donor import FolderDonor
 from fsd.repo.repository import open_repositories
 from fsd.stores.base import ObjectNotFoundError, Store
 from fsd.stores.memory import MemoryStore
-from tests.faulty import WRITES, Fail, FaultyStore
+from tests.faulty import WRITES, Fail, FaultyStore, FlipBit, Stall
 from tests.maintenance.lossy import LIMITS, DictDonor, NoProgress, Original, readable, spoil, to_be_had
 from tests.publish.folders import keys_of
 
@@ -259,14 +261,72 @@ def _flipped(data: bytes, at: int) -> bytes:
 
 async def test_a_network_that_spoils_what_is_read_spoils_no_pack(original: Original) -> None:
     """What reads otherwise the second time is not written down for good."""
-    from tests.faulty import FlipBit
-
     inner = await original.copy(None)
     store = FaultyStore(inner)
     store.inject("get_range", original.packs()[-1], FlipBit())
     outcome = await repaired(store)
     assert not outcome.left.is_whole
     assert {key: (await inner.get(key)).data for key in await keys_of(inner)} == original.objects
+
+
+@pytest.mark.parametrize("level", [3, 19])
+async def test_another_compressor_fills_the_same_places(
+    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    """One of another version makes frames of other lengths, where placements name the old ones."""
+    compressor = zstandard.ZstdCompressor(level=level)
+    monkeypatch.setattr(rebuild, "compress_chunk", lambda plain: compressor.compress(bytes(plain)))
+    store = await original.copy(None)
+    for key in original.packs():
+        await spoil(store, key, "gone")
+    async with original.cache(tmp_path / "cache") as cache:
+        assert (await repaired(store, CacheDonor(cache, "the cache"))).left.is_whole
+    assert not await keys_of(store, MOVED)
+    assert {info.key: info.size async for info in store.list(PACKS)} == {
+        key: len(original.objects[key]) for key in original.packs()
+    }
+    assert await readable(store, original.files) == original.files.keys()
+
+
+@pytest.mark.parametrize("in_place_bytes", [1 * KIB, rebuild.IN_PLACE_BYTES])
+async def test_without_its_lease_it_replaces_nothing(
+    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place_bytes: int
+) -> None:
+    """A collector may have taken the new pack for garbage by then."""
+    monkeypatch.setattr(rebuild, "IN_PLACE_BYTES", in_place_bytes)
+    store = await original.copy(None)
+    await spoil(store, original.packs()[-1], "flip")
+    spoiled = {key: (await store.get(key)).data for key in await keys_of(store)}
+    repositories = await open_repositories(store, replace(LIMITS, lease_s=0.0, lease_margin_s=1.0))
+    async with original.cache(tmp_path / "cache") as cache:
+        with pytest.raises(ConflictError, match="for too long"):
+            await repair(repositories, [CacheDonor(cache, "the cache")], NoProgress(), data=True)
+    assert {key: (await store.get(key)).data for key in await keys_of(store) if key in spoiled} == spoiled
+    assert not await keys_of(store, MOVED)
+
+
+@pytest.mark.parametrize("in_place_bytes", [1 * KIB, rebuild.IN_PLACE_BYTES])
+async def test_what_somebody_else_repaired_meanwhile_stays(
+    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place_bytes: int
+) -> None:
+    monkeypatch.setattr(rebuild, "IN_PLACE_BYTES", in_place_bytes)
+    inner = await original.copy(None)
+    missing, damaged = original.packs()[0], original.packs()[-1]
+    await spoil(inner, missing, "gone")
+    await spoil(inner, damaged, "flip")
+    store = FaultyStore(inner)
+    stalled = store.inject(["upload.finish", "compare_and_swap"], "*", Stall())
+    async with original.cache(tmp_path / "cache") as cache, trio.open_nursery() as nursery:
+        nursery.start_soon(repaired, store, CacheDonor(cache, "the cache"))
+        await stalled.wait_met()
+        other = await repaired(inner, CacheDonor(cache, "the cache"))
+        assert other.left.is_whole
+        stalled.remove()
+        assert isinstance(stalled.action, Stall)
+        stalled.action.release.set()
+    assert await readable(inner, original.files) == original.files.keys()
+    assert await verified(inner) == []
+    store.assert_all_exercised()
 
 
 @settings(max_examples=25, deadline=None)

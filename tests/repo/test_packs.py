@@ -6,11 +6,12 @@ from array import array
 from collections.abc import Sequence
 
 import pytest
+import trio
 
 from fsd.errors import CorruptDataError
 from fsd.format.keys import moved_key, pack_key
 from fsd.format.moved import LEFT_BEHIND, encode_moved
-from fsd.format.pack import Contents, PackedChunk, encode_contents, encode_row
+from fsd.format.pack import CONTENTS_CHUNK_BYTES, Contents, PackedChunk, encode_contents, encode_row
 from fsd.ids import content_id
 from fsd.repo import packs
 from fsd.repo.packs import PackReader
@@ -20,6 +21,7 @@ from tests.faulty import FaultyStore, FlipBit, Truncate
 from tests.format.samples import sample_chunks, sample_id, sample_pack
 
 PACK = b"p" * 16
+OTHER = b"o" * 16
 
 
 async def store_with(data: bytes) -> FaultyStore:
@@ -137,3 +139,25 @@ async def test_a_note_that_is_damaged_is_said() -> None:
     await store.overwrite(moved_key(OLD), b"fsdmovd1 and no more")
     with pytest.raises(CorruptDataError, match="moved/"):
         await PackReader(store).read(OLD, 0, 50)
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_what_a_repair_finds_later_is_found_by_who_read_the_note_before() -> None:
+    """Within ten minutes."""
+    _, data = pack_of(2)
+    contents = Contents(data[2 : 2 + 2 * CONTENTS_CHUNK_BYTES])
+    store = await store_with(data)
+    await store.inner.overwrite(moved_key(OTHER), encode_moved(PACK, contents, array("Q", [0, LEFT_BEHIND])))
+    reader = PackReader(store)
+    assert await reader.read(OTHER, 0, 2) == b"x\0"
+    await store.inner.overwrite(moved_key(OTHER), encode_moved(PACK, contents, array("Q", [0, 1])))
+    assert await reader.read(OTHER, 0, 2) == b"x\0"
+    before = len(store.calls)
+    await trio.sleep(601)
+    assert await reader.read(OTHER, 0, 2) == b"xx"
+    assert await reader.read(OTHER, 0, 2) == b"xx"
+    assert [call.operation for call in store.calls[before:]] == ["get", "get_range", "get_range"]
+    await store.inner.delete(moved_key(OTHER))
+    await trio.sleep(601)
+    with pytest.raises(ObjectNotFoundError):
+        await reader.read(OTHER, 0, 2)
