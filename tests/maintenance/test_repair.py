@@ -28,15 +28,20 @@ from fsd.format.keys import (
     REFS_INDEX,
     STORE_MARKER,
     ObjectKind,
+    moved_key,
     object_key,
     pack_key,
 )
-from fsd.format.pack import encode_contents
+from fsd.format.moved import encode_moved
+from fsd.format.pack import Contents, encode_contents, encode_row
 from fsd.ids import content_id
 from fsd.limits import KIB
 from fsd.maintenance import rebuild
 from fsd.maintenance.gc import Policy, collect
 from fsd.maintenance.mending import Donor, MendingLoader
+from fsd.maintenance.packing import nowhere
+from fsd.maintenance.placed import Row
+from fsd.maintenance.rebuild import LostPack, mend_pack
 from fsd.maintenance.repair import Repaired, repair
 from fsd.maintenance.verify import Report, verify
 from fsd.publish.donor import FolderDonor
@@ -218,20 +223,67 @@ async def test_a_damaged_pack_that_is_too_large_for_one_write_moves(
         assert (await repaired(store, CacheDonor(cache, "the cache"))).left.is_whole
     assert large not in await keys_of(store)
     assert await readable(store, original.files) == original.files.keys()
-    for _ in range(2):
-        await collect(await open_repositories(store, LIMITS), Policy(grace_s=0), NoProgress())
+    await collected(store)
     assert await readable(store, original.files) == original.files.keys()
     # And what took its place can be lost as well.
-    [note] = await keys_of(store, MOVED)
-    for key in (note, max([(info.size, info.key) async for info in store.list(PACKS)])[1]):
-        for way in ("flip", "short", "gone"):
-            await spoil(store, key, way)
-            async with original.cache(tmp_path / f"{way}{key == note}") as cache:
+    async with original.cache(tmp_path / "again") as cache:
+        for what in (MOVED, PACKS):
+            for way in ("flip", "short", "gone"):
+                key = max([(info.size, info.key) async for info in store.list(what)])[1]
+                await spoil(store, key, way)
                 assert (await repaired(store, CacheDonor(cache, "the cache"))).left.is_whole, (key, way)
-            assert await readable(store, original.files) == original.files.keys()
-            key = max([(info.size, info.key) async for info in store.list(PACKS)])[1] if key != note else key
-            if not await keys_of(store, MOVED):
-                return
+                await collected(store)
+                assert await readable(store, original.files) == original.files.keys()
+
+
+async def collected(store: Store) -> None:
+    """Whatever garbage there is goes."""
+    await collect(await open_repositories(store, LIMITS), Policy(grace_s=0), NoProgress())
+
+
+async def test_what_a_moved_pack_lost_is_told_without_reading_it(original: Original, tmp_path: Path) -> None:
+    """Its target is cut off, and only a part of what was there is to be had."""
+    store = await original.copy(None)
+    for key in original.packs():
+        await spoil(store, key, "gone")
+    async with original.cache(tmp_path / "first", lambda path: path in {*SMALL, b"large"}) as cache:
+        await repaired(store, CacheDonor(cache, "the cache"))
+    sizes = [(info.size, info.key) async for info in store.list(PACKS)]
+    for _, key in sizes:
+        await spoil(store, key, "short")
+    async with original.cache(tmp_path / "second", lambda path: path == SMALL[0]) as cache:
+        had = await to_be_had(store, original.files, cache)
+        outcome = await repaired(store, CacheDonor(cache, "the cache"), data=False)
+    assert await readable(store, original.files) == had
+    concerned = {file.split("/", 2)[2] for file in outcome.left.files}
+    assert concerned == {path.decode() for name in original.files.keys() - had for path in name[1:]}
+
+
+async def test_contradictory_placements_mend_what_they_can(original: Original) -> None:
+    """Of chunks that overlap in a pack that is gone, only one can have been there."""
+    store = await original.copy(None)
+    repositories = await open_repositories(store, LIMITS)
+    first, second = b"a" * 100, b"b" * 100
+    rows = [Row(0, 100, 100, content_id(first)), Row(50, 100, 100, content_id(second))]
+    donor = DictDonor(chunks={content_id(each): each for each in (first, second)})
+    lost = LostPack(bytes(16), rows, ())
+    async with repositories.leases.held("test"):
+        mended = await mend_pack(repositories, [donor], lost, lambda _: None)
+    assert mended is not None
+    assert (mended.chunks, mended.bytes) == (1, 100)
+    assert await repositories.packs.read(bytes(16), 0, 100) == first
+
+
+async def test_what_nobody_needs_is_nothing_to_mend(original: Original) -> None:
+    store = await original.copy(None)
+    repositories = await open_repositories(store, LIMITS)
+    needed, dead = b"a" * 100, b"b" * 100
+    contents = Contents(encode_row(content_id(needed), 100, 100) + encode_row(content_id(dead), 100, 100))
+    await store.overwrite(moved_key(bytes(16)), encode_moved(b"t" * 16, contents, nowhere(contents)))
+    lost = LostPack(bytes(16), [Row(0, 100, 100, content_id(needed))], ())
+    async with repositories.leases.held("test"):
+        donor = DictDonor(chunks={content_id(dead): dead})
+        assert await mend_pack(repositories, [donor], lost, lambda _: None) is None
 
 
 async def test_chunks_that_no_tree_names_are_carried_over(original: Original) -> None:
@@ -259,14 +311,65 @@ def _flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-async def test_a_network_that_spoils_what_is_read_spoils_no_pack(original: Original) -> None:
-    """What reads otherwise the second time is not written down for good."""
+async def test_a_network_that_spoils_what_is_read_spoils_no_pack(original: Original, tmp_path: Path) -> None:
+    """What reads otherwise the second time is not written down for good, whichever read it was."""
+    place = original.files[original.commits[0], SMALL[0]].chunks[0].placement
+    key = pack_key(place.pack)
+    async with original.cache(tmp_path / "cache", lambda path: path == SMALL[0]) as cache:
+        for number in range(1000):
+            inner = await original.copy(None)
+            await inner.overwrite(key, _flipped(original.objects[key], place.offset + 100))
+            before = await readable(inner, original.files)
+            store = FaultyStore(inner)
+            fault = store.inject("get_range", key, FlipBit(0.99), times=1, after=number)
+            await repaired(store, CacheDonor(cache, "the cache"))
+            assert before <= await readable(inner, original.files), number
+            if not fault.met:
+                break
+        assert number > 2
+        assert await readable(inner, original.files) == original.files.keys()
+
+
+async def test_who_had_more_and_was_faster_is_not_undone(
+    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "IN_PLACE_BYTES", KIB)
     inner = await original.copy(None)
+    key = original.packs()[-1]
+    [first, *_, last] = original.files[original.commits[0], b"large"].chunks
+    data = original.objects[key]
+    await inner.overwrite(key, _flipped(_flipped(data, first.placement.offset), last.placement.offset + 20))
     store = FaultyStore(inner)
-    store.inject("get_range", original.packs()[-1], FlipBit())
-    outcome = await repaired(store)
-    assert not outcome.left.is_whole
-    assert {key: (await inner.get(key)).data for key in await keys_of(inner)} == original.objects
+    stalled = store.inject("upload.finish", "packs/*", Stall())
+    async with original.cache(tmp_path / "cache") as cache, trio.open_nursery() as nursery:
+        plain = await cache.read_chunk(first.id, first.length, 0, first.length)
+        assert plain is not None
+        nursery.start_soon(repaired, store, DictDonor(chunks={first.id: bytes(plain)}))
+        await stalled.wait_met()
+        assert (await repaired(inner, CacheDonor(cache, "the cache"))).left.is_whole
+        assert isinstance(stalled.action, Stall)
+        stalled.action.release.set()
+    assert await verified(inner) == []
+
+
+async def test_what_is_replaced_while_it_is_moved_stays(
+    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has put back the old pack meanwhile need not have looked for a note."""
+    monkeypatch.setattr(rebuild, "IN_PLACE_BYTES", KIB)
+    inner = await original.copy(None)
+    key = original.packs()[-1]
+    await spoil(inner, key, "flip")
+    store = FaultyStore(inner)
+    stalled = store.inject("upload.finish", "packs/*", Stall())
+    async with original.cache(tmp_path / "cache") as cache, trio.open_nursery() as nursery:
+        nursery.start_soon(repaired, store, CacheDonor(cache, "the cache"))
+        await stalled.wait_met()
+        await inner.overwrite(key, original.objects[key])
+        assert isinstance(stalled.action, Stall)
+        stalled.action.release.set()
+    assert (await inner.get(key)).data == original.objects[key]
+    assert await readable(inner, original.files) == original.files.keys()
 
 
 @pytest.mark.parametrize("level", [3, 19])
