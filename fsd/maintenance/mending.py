@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from fsd.errors import CorruptDataError
@@ -54,9 +54,11 @@ class MendingLoader:
     So one walk mends all that it meets, and what lies below.
     """
 
-    def __init__(self, store: Store, donors: Sequence[Donor]) -> None:
+    def __init__(self, store: Store, donors: Sequence[Donor], before_writing: Callable[[], Awaitable[None]]) -> None:
+        """`before_writing` takes a lease."""
         self._store = store
         self._donors = donors
+        self._before_writing = before_writing
         self.mended: list[Mended] = []
 
     async def load(self, kind: ObjectKind, object_id: bytes) -> bytes:
@@ -98,6 +100,7 @@ class MendingLoader:
             except CorruptDataError:
                 continue
             key = object_key(kind, object_id)
+            await self._before_writing()
             if is_there:
                 await self._store.overwrite(key, data)
             else:

@@ -19,7 +19,7 @@ from fsd.format.keys import ObjectKind
 from fsd.format.page import Page
 from fsd.format.recipe import Recipe
 from fsd.format.ref import Move, RefKind
-from fsd.repo.objects import Objects, StoreLoader
+from fsd.repo.objects import ObjectLoader, Objects, StoreLoader
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
 from fsd.tasks import gather
@@ -72,12 +72,14 @@ class Reached:
 class Walk:
     """One walk. `reached` grows while `from_roots` runs."""
 
-    def __init__(self, repositories: Repositories, visitor: Visitor) -> None:
+    def __init__(self, repositories: Repositories, visitor: Visitor, loader: ObjectLoader | None = None) -> None:
+        """`loader` brings stored objects; None for the store itself."""
         self._repositories = repositories
         self.treeless: Container[bytes] = ()
         """Commits that count without their trees, since these were let go of."""
         # As they are in the store now: an object that was written anew may lead to other packs.
-        self._objects = Objects(StoreLoader(repositories.store), repositories.limits, where=repositories.store.url)
+        store = repositories.store
+        self._objects = Objects(loader or StoreLoader(store), repositories.limits, where=store.url)
         self._visitor = visitor
         self._tasks = repositories.limits.fetch_requests
         self.reached = Reached()

@@ -8,7 +8,8 @@ A chunk goes back with the stored length that placements name, so that no page, 
 
 Killed in between, readers find what they found before: the old pack until it is replaced or gone, and then what the
 note names. Whatever bytes the store still has are carried over, sound or not, needed or not: somebody may be about to
-name them. Only what nobody has is left behind.
+name them. Donors are asked only for what a tree names, so nothing that was purged comes back. Only what nobody has is
+left behind.
 """
 
 from __future__ import annotations
@@ -214,6 +215,7 @@ class _Mending:
         if not found and not (old.is_contents_bad and complete):
             return None
         self._restored.clear()
+        await self._repositories.leases.take()
         try:
             if old.version is None and old.note_version is None and complete:
                 await self._write_back()
@@ -331,7 +333,7 @@ class _Mending:
         Raises _ChangedError if it reads otherwise the second time: then the network is to blame, and the store may be
         right.
         """
-        given = await self._ask(number, segment)
+        given = await self._ask(number, segment) if self._needed[number] else None
         if given is None and await self._read(segment.offset, segment.stored) != part:
             raise _ChangedError
         return part if given is None else given

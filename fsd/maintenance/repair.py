@@ -22,7 +22,7 @@ from fsd.maintenance.verify import Damage, Progress, Report, verify
 from fsd.repo.objects import StoreLoader
 from fsd.repo.repository import Repositories
 
-PURPOSE = "fsd verify --repair"
+PURPOSE = "repair"
 """What others are told of who holds the lease."""
 
 
@@ -46,10 +46,10 @@ async def repair(
     the store, ConflictError if the lease has run out, and what a store raises.
     """
     repositories.check_writable()
-    loader = MendingLoader(repositories.store, donors)
+    loader = MendingLoader(repositories.store, donors, lambda: mending.leases.take())
     mending = _opened(repositories, loader)
     async with mending.leases.held(PURPOSE):
-        first = await verify(mending, progress, data=data)
+        first = await verify(mending, progress, data=data, loader=loader)
         mended = loader.mended
         mended += await _mend_refs_index(mending, first)
         mended += await _mend_packs(mending, donors, first, progress)
@@ -79,7 +79,10 @@ def _opened(repositories: Repositories, loader: MendingLoader | None = None) -> 
 
 async def _mend_refs_index(repositories: Repositories, report: Report) -> list[Mended]:
     damage = next((damage for damage in report.damages if damage.what == "refs"), None)
-    if damage is None or not await repositories.refs.renew_index():
+    if damage is None:
+        return []
+    await repositories.leases.take()
+    if not await repositories.refs.renew_index():
         return []
     return [Mended(damage.what, damage.id, (), damage.why)]
 

@@ -33,6 +33,7 @@ from fsd.format.refs_index import parse_refs_index
 from fsd.maintenance.mark import expired_commits
 from fsd.maintenance.placed import PackRows, PlacedRows, Row, runs
 from fsd.maintenance.reach import Walk
+from fsd.repo.objects import ObjectLoader
 from fsd.repo.repository import Repositories
 from fsd.stores.base import ObjectNotFoundError
 from fsd.tasks import gather
@@ -153,23 +154,35 @@ class _Concerned:
 
 
 async def verify(
-    repositories: Repositories, progress: Progress, *, data: bool = False, packs: Collection[bytes] | None = None
+    repositories: Repositories,
+    progress: Progress,
+    *,
+    data: bool = False,
+    packs: Collection[bytes] | None = None,
+    loader: ObjectLoader | None = None,
 ) -> Report:
     """Check everything that the refs reach; with `data`, the bytes of all chunks as well.
 
-    `packs`: of these only what is said of packs; None for all. Raises StoreUnreachableError; what is wrong with the
-    store is in the report.
+    `packs`: of these only what is said of packs; None for all. `loader` brings stored objects; None for the store
+    itself. Raises StoreUnreachableError; what is wrong with the store is in the report.
     """
-    return await _Verification(repositories, progress, packs, data=data).run()
+    return await _Verification(repositories, progress, packs, loader, data=data).run()
 
 
 class _Verification:
     def __init__(
-        self, repositories: Repositories, progress: Progress, only: Collection[bytes] | None, *, data: bool
+        self,
+        repositories: Repositories,
+        progress: Progress,
+        only: Collection[bytes] | None,
+        loader: ObjectLoader | None,
+        *,
+        data: bool,
     ) -> None:
         self._repositories = repositories
         self._progress = progress
         self._only = only
+        self._loader = loader
         self._data = data
         self._report = Report()
         self._moved: set[str] = set()
@@ -183,7 +196,7 @@ class _Verification:
         """All of it."""
         self._progress.phase("objects")
         self._moved = {info.key async for info in self._repositories.store.list(MOVED)}
-        walk = Walk(self._repositories, self._marks)
+        walk = Walk(self._repositories, self._marks, self._loader)
         roots = await walk.roots()
         walk.treeless = await expired_commits(self._repositories) - roots.tips
         await walk.from_roots(roots.commits.items())

@@ -107,6 +107,23 @@ async def test_each_object_comes_back_as_it_was(original: Original, tmp_path: Pa
     assert not await keys_of(store, LEASES)
 
 
+async def test_all_is_written_under_a_lease(original: Original, tmp_path: Path) -> None:
+    """Else a collector may delete what is not named yet; and who has nothing to write takes none."""
+    inner = await original.copy(None)
+    store = FaultyStore(inner)
+    async with original.cache(tmp_path / "cache") as cache:
+        for key in ("", *original.objects):
+            if key.startswith(REFS) or key == STORE_MARKER:
+                continue
+            if key:
+                await spoil(inner, key, "gone")
+            store.calls.clear()
+            await repaired(store, CacheDonor(cache, "the cache"))
+            written = [call.key for call in store.calls if call.operation in (*WRITES, "upload")]
+            assert (written[0].startswith(LEASES) and len(written) > 1) if key else not written
+    assert not await keys_of(inner, LEASES)
+
+
 async def test_everything_at_once(original: Original, tmp_path: Path) -> None:
     """Every commit, page, recipe and pack is gone: one walk puts back what leads to what."""
     store = await original.copy(None)
@@ -119,6 +136,10 @@ async def test_everything_at_once(original: Original, tmp_path: Path) -> None:
     assert {key: (await store.get(key)).data for key in await keys_of(store)} == original.objects
 
 
+async def no_lease() -> None:
+    """Nobody collects garbage here."""
+
+
 @pytest.mark.parametrize("kind", ObjectKind)
 async def test_every_kind_of_object(kind: ObjectKind) -> None:
     store = MemoryStore()
@@ -127,13 +148,13 @@ async def test_every_kind_of_object(kind: ObjectKind) -> None:
     liar = DictDonor({(kind, object_id): seal(kind, kind.value + b"something else")[1]}, name="a liar")
     friend = DictDonor({(kind, object_id): stored})
     with pytest.raises(ObjectNotFoundError):
-        await MendingLoader(store, [liar]).load(kind, object_id)
+        await MendingLoader(store, [liar], no_lease).load(kind, object_id)
     assert not await keys_of(store)
     for spoiled in (None, b"", stored[:-1], stored[:40] + b"x" + stored[41:]):
         if spoiled is not None:
             await store.overwrite(key, spoiled)
-            assert await MendingLoader(store, [liar]).load(kind, object_id) == spoiled
-        loader = MendingLoader(store, [liar, friend])
+            assert await MendingLoader(store, [liar], no_lease).load(kind, object_id) == spoiled
+        loader = MendingLoader(store, [liar, friend], no_lease)
         assert await loader.load(kind, object_id) == stored
         assert [mended.origins for mended in loader.mended] == [("a friend",)]
         assert (await store.get(key)).data == stored
