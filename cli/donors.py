@@ -23,6 +23,7 @@ from fsd.repo.repository import Repositories
 from fsd_cli.context import Invocation
 from fsd_cli.mounted import answering_mounts
 from fsd_cli.output import note
+from fsd_cli.text import bytes_of, shown
 
 _UNLIMITED_BYTES = 1 << 60
 """Nothing is fetched, and nothing must be evicted: a mount may have been given more room than is configured."""
@@ -42,9 +43,9 @@ async def opened_donors(
         for mount in await trio.to_thread.run_sync(list, answering_mounts(repositories.store.url.__eq__)):
             try:
                 in_use.add((await trio.to_thread.run_sync(socket_of, mount)).parent)
-                donors.append(MountDonor(stack.enter_context(fetching(mount)), mount.mountpoint))
+                donors.append(MountDonor(stack.enter_context(fetching(mount)), shown(bytes_of(mount.mountpoint))))
             except FsdError as error:
-                note(f"going without the cache of {mount.mountpoint}: {error.message}")
+                note(f"going without the cache of {shown(bytes_of(mount.mountpoint))}: {error.message}")
         cache = await _cache_donor(invocation, repositories, in_use, stack)
         if cache is not None:
             donors.append(cache)
@@ -70,4 +71,4 @@ async def _cache_donor(
         # A mount in another namespace, say.
         note(f"going without the cache: {error.message}; what it has can be put back once that has ended")
         return None
-    return CacheDonor(cache, f"the cache in {folder}")
+    return CacheDonor(cache, f"the cache in {shown(os.fsencode(folder))}")
