@@ -39,16 +39,6 @@ Wanted = Callable[[bytes], bool]
 """Which paths a reader reads."""
 
 
-class NoProgress:
-    """Listens to nobody."""
-
-    def phase(self, name: str) -> None: ...
-
-    def expect(self, size_bytes: int) -> None: ...
-
-    def advance(self, objects: int, size_bytes: int) -> None: ...
-
-
 @dataclass
 class DictDonor:
     """A donor that has what it was given."""
