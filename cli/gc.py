@@ -15,7 +15,7 @@ from fsd_cli.completion import complete_repository
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import opened
 from fsd_cli.output import json_option, print_json, say
-from fsd_cli.progress import ProgressBar
+from fsd_cli.progress import ProgressBar, StoreWork
 from fsd_cli.spans import SPAN
 from fsd_cli.text import count, duration
 
@@ -82,7 +82,7 @@ def gc(
     async def main() -> tuple[Collected, float]:
         started = trio.current_time()
         async with opened(invocation) as store, ProgressBar("sweep").ticking() as bar:
-            collected = await collect(store, policy, _Shown(bar), dry_run=dry_run)
+            collected = await collect(store, policy, StoreWork(bar), dry_run=dry_run)
         return collected, trio.current_time() - started
 
     collected, seconds = trio.run(main)
@@ -90,19 +90,6 @@ def gc(
         print_json({**asdict(collected), "dry_run": dry_run, "seconds": round(seconds, 3)})
     else:
         _print(collected, seconds, dry_run=dry_run)
-
-
-class _Shown:
-    """The progress of a collection, as a bar."""
-
-    def __init__(self, bar: ProgressBar) -> None:
-        self._bar = bar
-
-    def phase(self, name: str) -> None:
-        self._bar.relabel(name)
-
-    def advance(self, objects: int) -> None:
-        self._bar.advance(0, items=objects)
 
 
 def _print(collected: Collected, seconds: float, *, dry_run: bool) -> None:

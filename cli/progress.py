@@ -43,3 +43,22 @@ class ProgressBar(Bar):
         while True:
             await trio.sleep(2 * REDRAW_S)
             self.redraw_if_due()
+
+
+class StoreWork:
+    """The progress of what goes over a whole store, as a bar: its phases, objects and bytes."""
+
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar = bar
+
+    def phase(self, name: str) -> None:
+        """What is going on from now on."""
+        self._bar.relabel(name)
+
+    def expect(self, size_bytes: int) -> None:
+        """So much is there to read, besides what was read already."""
+        self._bar.expect(self._bar.done.size_bytes + size_bytes)
+
+    def advance(self, objects: int, size_bytes: int = 0) -> None:
+        """More is done."""
+        self._bar.advance(size_bytes, items=objects)

@@ -23,7 +23,7 @@ from fsd_cli.mounted import answering_mount
 from fsd_cli.opening import opened
 from fsd_cli.output import json_option, note, print_json, say
 from fsd_cli.paths import parse_path
-from fsd_cli.progress import ProgressBar
+from fsd_cli.progress import ProgressBar, StoreWork
 from fsd_cli.repository_refs import read_refs
 from fsd_cli.spans import SPAN
 from fsd_cli.text import count, duration, shown, text_of
@@ -64,7 +64,7 @@ def purge(
                 await trio.to_thread.run_sync(_ask, repository, sorted(chosen))
             started = trio.current_time()
             async with ProgressBar("rewrite").ticking() as bar:
-                done = await purge_paths(repositories, repository, chosen, _Shown(bar), wait_s=wait)
+                done = await purge_paths(repositories, repository, chosen, StoreWork(bar), wait_s=wait)
             await _evict(invocation, repositories, repository, chosen, done)
             return done, trio.current_time() - started
 
@@ -83,19 +83,6 @@ def purge(
 def _ask(repository: str, paths: list[bytes]) -> None:
     named = ", ".join(shown(path) for path in paths)
     confirm(f"take {named} out of every version of {repository}, for good?", otherwise="nothing was purged")
-
-
-class _Shown:
-    """The progress of a purge, as a bar."""
-
-    def __init__(self, bar: ProgressBar) -> None:
-        self._bar = bar
-
-    def phase(self, name: str) -> None:
-        self._bar.relabel(name)
-
-    def advance(self, objects: int) -> None:
-        self._bar.advance(0, items=objects)
 
 
 # --- this machine's cache

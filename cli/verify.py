@@ -18,7 +18,7 @@ from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.donors import opened_donors
 from fsd_cli.opening import opened
 from fsd_cli.output import json_option, print_json, say
-from fsd_cli.progress import ProgressBar
+from fsd_cli.progress import ProgressBar, StoreWork
 from fsd_cli.text import count, duration, one_line, shown
 
 SHOWN = 20
@@ -54,7 +54,7 @@ def verify(invocation: Invocation, data: bool, is_repair: bool, folders: tuple[P
     async def main() -> tuple[Repaired, float]:
         started = trio.current_time()
         async with opened(invocation) as repositories, ProgressBar("objects").ticking() as bar:
-            progress = _Shown(bar)
+            progress = StoreWork(bar)
             if not is_repair:
                 repaired = Repaired(await verify_store(repositories, progress, data=data))
             else:
@@ -87,22 +87,6 @@ def _hint(report: Report, *, is_repair: bool) -> str:
     if report.files_concerned:
         hint += "; the files named above cannot be read whole: publish them again from where they came from"
     return hint
-
-
-class _Shown:
-    """The progress of a check, as a bar."""
-
-    def __init__(self, bar: ProgressBar) -> None:
-        self._bar = bar
-
-    def phase(self, name: str) -> None:
-        self._bar.relabel(name)
-
-    def expect(self, size_bytes: int) -> None:
-        self._bar.expect(self._bar.done.size_bytes + size_bytes)
-
-    def advance(self, objects: int, size_bytes: int) -> None:
-        self._bar.advance(size_bytes, items=objects)
 
 
 def _print_mended(mended: list[Mended]) -> None:
