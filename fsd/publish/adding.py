@@ -23,6 +23,7 @@ from fsd.publish.chunks import known_chunks, learn
 from fsd.publish.content import Changes, Content, store_content
 from fsd.publish.delta import Batch, Delta
 from fsd.publish.guard import forbidden_directories
+from fsd.publish.ingest import FolderFiles
 from fsd.publish.landing import Landed, Request, land_edit
 from fsd.publish.notes import notes_kept_in
 from fsd.publish.progress import NoProgress, Progress
@@ -129,7 +130,7 @@ class _Adding:
             async with known_chunks(self._repositories, self._state) as known:
                 content = await store_content(
                     self._repositories,
-                    self._source.folder,
+                    FolderFiles(self._source.folder),
                     batches,
                     tree,
                     known,

@@ -18,8 +18,7 @@ import trio
 
 from fsd.errors import FsdError
 from fsd.format.model import entry_key
-from fsd.publish.source import Found
-from fsd.repo.builder import Removal
+from fsd.publish.ingest import ToRead
 from fsd.repo.tree import PageRef, Tree
 
 
@@ -39,7 +38,7 @@ class PagesAhead:
         """Those that were loaded, or are being so, and that the build has not passed."""
         self._last = -1
 
-    def expect(self, changes: Sequence[Found | Removal]) -> None:
+    def expect(self, changes: Sequence[ToRead]) -> None:
         """These changes will come, in this order, and after all that were announced before."""
         for change in changes:
             at = self._page_at(entry_key(change.directory, change.name))

@@ -17,12 +17,12 @@ import trio
 
 from fsd.publish.ahead import PagesAhead
 from fsd.publish.delta import Batch
+from fsd.publish.ingest import Source
 from fsd.publish.known import KnownChunks
 from fsd.publish.packer import Packer
 from fsd.publish.pipeline import Pipeline
 from fsd.publish.placer import Placer
 from fsd.publish.progress import Progress
-from fsd.publish.source import SourceFolder
 from fsd.publish.writer import DeferredWriter, Order
 from fsd.repo.builder import Built, Change, build_tree
 from fsd.repo.repository import Repositories
@@ -52,7 +52,7 @@ class Content:
 
 async def store_content(
     repositories: Repositories,
-    source: SourceFolder,
+    source: Source,
     batches: Generator[Batch],
     base: Tree | None,
     known: KnownChunks,
@@ -63,7 +63,7 @@ async def store_content(
     *,
     in_place: bool = True,
 ) -> Content:
-    """Apply a folder's changes to `base`. Closes `batches`.
+    """Apply the changes that `batches` hand out, whose contents `source` has, to `base`. Closes `batches`.
 
     `arrange` makes other changes of them, which are at other paths of the tree if they are not `in_place`.
     """
@@ -77,7 +77,7 @@ async def store_content(
             writing.start_soon(writer.run, limits.publish_requests)
             async with trio.open_nursery() as uploading:
                 packer = Packer(store, limits, known, order, writer, progress, uploading)
-                placer = Placer(store, known, packer, writer, limits, repositories.leases)
+                placer = Placer(repositories, known, packer, writer)
                 ahead = None
                 if base is not None and in_place:
                     ahead = PagesAhead(base, refs, limits.publish_requests, writing)

@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 from fsd.format.model import directory_key
+from fsd.publish.ingest import ToRead
 from fsd.publish.scan import UNTRUSTED, RecordedRun, Recorder
 from fsd.publish.source import STATUS, Found, sizes_of
 from fsd.publish.walk import Run
@@ -53,7 +54,7 @@ def is_young(mtime_ns: int, ctime_ns: int, seen_ns: int) -> bool:
 class Batch:
     """Changes in tree order, some of which want reading."""
 
-    changes: list[Found | Removal] = field(default_factory=list)
+    changes: list[ToRead] = field(default_factory=list)
     bytes: int = 0
     """Of the files in it."""
     unread_entries: int = 0
@@ -67,7 +68,7 @@ class Batch:
         return self.bytes >= ALONE_BYTES and len(self.changes) == 1
 
 
-def batched(batch: Batch, change: Found | Removal) -> tuple[list[Batch], Batch]:
+def batched(batch: Batch, change: ToRead) -> tuple[list[Batch], Batch]:
     """The batches that are full with a change more, and the one to go on with."""
     size = change.size if isinstance(change, Found) and change.is_file else 0
     if size >= ALONE_BYTES:

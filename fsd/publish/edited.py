@@ -15,6 +15,7 @@ from fsd.errors import ConflictError
 from fsd.format.model import Entry, Kind
 from fsd.publish.chunks import known_chunks, learn
 from fsd.publish.content import Changes, Content, store_content
+from fsd.publish.ingest import FolderFiles
 from fsd.publish.landing import Landed, Request, check_request, follow_up, land, land_snapshot, write_commit
 from fsd.publish.notes import notes_kept_in
 from fsd.publish.progress import Progress
@@ -78,7 +79,7 @@ async def _commit_edit(
         async with known_chunks(repositories, state) as known:
             content = await store_content(
                 repositories,
-                source,
+                FolderFiles(source),
                 upper.batches(),
                 tree,
                 known,

@@ -17,14 +17,14 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 from blake3 import blake3
 
 from fsd.format.chunker import Chunker, ChunkerParams
 from fsd.format.compress import compress_chunk
-from fsd.format.model import Entry, Kind
+from fsd.format.model import Entry, Kind, Piece
 from fsd.ids import Buffer, content_id
 from fsd.limits import MIB
 from fsd.publish.source import Found, SourceFolder
@@ -63,8 +63,72 @@ class ReadFile(NamedTuple):
     """BLAKE3 of the whole file; None in all parts but the last."""
 
 
-Read = Entry | Removal | ReadFile
+class Recalled(NamedTuple):
+    """A file that was read before: its chunks are known, and in packs that are present."""
+
+    found: Found
+    level: int
+    pieces: Sequence[Piece]
+    content: bytes
+
+    @property
+    def directory(self) -> bytes:
+        """As of what was found."""
+        return self.found.directory
+
+    @property
+    def name(self) -> bytes:
+        """As of what was found."""
+        return self.found.name
+
+
+Read = Entry | Removal | ReadFile | Recalled
 """What reading makes of a change."""
+
+ToRead = Found | Removal | Recalled
+"""What is handed out for reading."""
+
+
+class Windows(Protocol):
+    """A large file that is read window by window. For one thread at a time; close it."""
+
+    def next_window(self) -> Window:
+        """The next; the last has the file's content. Raises FsdError."""
+
+    def close(self) -> None:
+        """Idempotent."""
+
+
+class Source(Protocol):
+    """Where contents come from. Everything blocks, and may be called from many threads at once."""
+
+    def read_files(self, files: Sequence[Found]) -> Iterator[bytes]:
+        """The contents of some files, in their order. Raises FsdError."""
+
+    def read_link(self, found: Found) -> bytes:
+        """The target of a symlink. Raises FsdError."""
+
+    def open_large(self, found: Found, params: ChunkerParams) -> Windows:
+        """A file that is not to be held in memory. Raises FsdError."""
+
+
+class FolderFiles:
+    """The files of a folder of this machine."""
+
+    def __init__(self, folder: SourceFolder) -> None:
+        self._folder = folder
+
+    def read_files(self, files: Sequence[Found]) -> Iterator[bytes]:
+        """See `Source`. One is read when it is asked for."""
+        return map(self._folder.read_file, files)
+
+    def read_link(self, found: Found) -> bytes:
+        """See `Source`."""
+        return self._folder.read_link(found)
+
+    def open_large(self, found: Found, params: ChunkerParams) -> Windows:
+        """See `Source`."""
+        return LargeFile(self._folder, found, params)
 
 
 class _Chunkers(threading.local):
@@ -98,16 +162,15 @@ def stored_form(plain: Buffer) -> Buffer:
     return plain if compressed is None else compressed
 
 
-def read_batch(
-    source: SourceFolder, changes: Sequence[Found | Removal], params: ChunkerParams, might_hold: MightHold
-) -> list[Read]:
-    """Read all of a batch. Raises UnreadableError and ChangedError."""
+def read_batch(source: Source, changes: Sequence[ToRead], params: ChunkerParams, might_hold: MightHold) -> list[Read]:
+    """Read all of a batch. Raises what the source does."""
+    contents = source.read_files([change for change in changes if isinstance(change, Found) and change.is_file])
     read: list[Read] = []
     for change in changes:
-        if isinstance(change, Removal):
+        if not isinstance(change, Found):
             read.append(change)
         elif change.is_file:
-            read.append(_read_file(source, change, params, might_hold))
+            read.append(read_content(change, next(contents), params, might_hold))
         elif change.is_directory:
             read.append(Entry(change.directory, change.name, Kind.DIRECTORY))
         else:
@@ -117,20 +180,25 @@ def read_batch(
     return read
 
 
-def _read_file(source: SourceFolder, found: Found, params: ChunkerParams, might_hold: MightHold) -> ReadFile:
-    data = source.read_file(found)
+def read_content(found: Found, data: bytes, params: ChunkerParams, might_hold: MightHold) -> ReadFile:
+    """A file whose content is at hand, cut."""
     content = content_id(data)
     if not data:
         return ReadFile(found, (), content)
     if len(data) <= params.whole_file:
         return ReadFile(found, (form_chunk(data, might_hold, content),), content)
     view, at, chunks = memoryview(data), 0, []
-    for length in _chunkers.get(params).cut(data, last=True):
+    for length in cut(params, data, last=True):
         # A file that turns out to be one chunk has its content's id, as all of those have.
         whole = content if length == len(data) else None
         chunks.append(form_chunk(view[at : at + length], might_hold, whole, at))
         at += length
     return ReadFile(found, chunks, content)
+
+
+def cut(params: ChunkerParams, data: Buffer, *, last: bool) -> Sequence[int]:
+    """The lengths of the chunks that `data` begins with; all of it where it is the last of a file."""
+    return _chunkers.get(params).cut(data, last=last)
 
 
 class Window(NamedTuple):
@@ -203,7 +271,7 @@ class LargeFile:
                 raise self._source.changed(self._found.path)
             data += more
         last = wanted == left
-        lengths = _chunkers.get(self._params).cut(data, last=last)
+        lengths = cut(self._params, data, last=last)
         consumed = sum(lengths)
         self._digest.update(memoryview(data)[:consumed])
         self._at += consumed
@@ -216,7 +284,7 @@ class LargeFile:
             return None
         if not self._zeros:
             self._zeros = memoryview(bytes(self._window_bytes))
-        length = _chunkers.get(self._params).cut(self._zeros, last=False)[0]
+        length = cut(self._params, self._zeros, last=False)[0]
         # What starts with a window of zeros is cut like this one, whatever follows.
         count = min((hole - self._window_bytes) // length, _MAX_EQUAL_CHUNKS)
         left = count * length

@@ -43,6 +43,8 @@ class Request:
     """If the branch has moved on since the folder was last committed, keep both changes."""
     base: bytes | None = None
     """For a merge: the commit that the folder was made from, where this machine does not know."""
+    time_us: int | None = None
+    """When it was made, where that was not now: of what comes from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ async def write_commit(repositories: Repositories, request: Request, built: Buil
         repository=request.repository,
         tree=built.id,
         totals=built.totals,
-        time_us=repositories.clock(),
+        time_us=repositories.clock() if request.time_us is None else request.time_us,
         author=request.author,
         message=request.message,
         parents=tuple(parents),

@@ -16,9 +16,9 @@ from fsd.format.commit import check_words
 from fsd.models.description import Description, NotThatFormatError
 from fsd.models.files import DESCRIBERS, PYTORCH_SUFFIX, describe_file, describer_of
 from fsd.publish.delta import Batch
+from fsd.publish.ingest import ToRead
 from fsd.publish.landing import Request
 from fsd.publish.source import ChangedError, Found, SourceFolder, UnreadableError, shown
-from fsd.repo.builder import Removal
 
 METADATA_KEY = "models"
 
@@ -50,7 +50,7 @@ class ModelFiles:
         finally:
             batches.close()
 
-    def _note(self, change: Found | Removal) -> None:
+    def _note(self, change: ToRead) -> None:
         path = _text(change)
         if path is not None:
             self._known.pop(path, None)
@@ -95,7 +95,7 @@ class ModelFiles:
         return None
 
 
-def _text(change: Found | Removal) -> str | None:
+def _text(change: ToRead) -> str | None:
     """Its path; None if that is not UTF-8, which JSON is."""
     path = change.directory + b"/" + change.name if change.directory else change.name
     try:

@@ -22,9 +22,9 @@ from fsd.format.chunker import ChunkerParams
 from fsd.limits import Limits
 from fsd.publish.ahead import PagesAhead
 from fsd.publish.delta import Batch
-from fsd.publish.ingest import LargeFile, MightHold, Read, ReadFile, Window, form_chunks, read_batch, window_bytes
+from fsd.publish.ingest import MightHold, Read, ReadFile, Source, Window, form_chunks, read_batch, window_bytes
 from fsd.publish.progress import Progress
-from fsd.publish.source import Found, SourceFolder
+from fsd.publish.source import Found
 
 CHANGE_BYTES = 1024
 """What a change occupies besides its content."""
@@ -74,7 +74,7 @@ class Pipeline:
 
     def __init__(
         self,
-        source: SourceFolder,
+        source: Source,
         params: ChunkerParams,
         might_hold: MightHold,
         limits: Limits,
@@ -141,7 +141,7 @@ class Pipeline:
         return slot
 
     async def _run_large(self, found: Found, nursery: trio.Nursery) -> None:
-        large = LargeFile(self._source, found, self._params)
+        large = self._source.open_large(found, self._params)
         try:
             content = None
             while content is None:

@@ -9,21 +9,20 @@ Until that is decided, the chunks behind the first new one wait, in bounded numb
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
 
-from fsd.format.keys import pack_key
 from fsd.format.model import Entry, Kind, Piece, Placement
 from fsd.ids import Buffer
-from fsd.limits import Limits
-from fsd.publish.ingest import Chunk, Read, ReadFile, stored_form
+from fsd.publish.ingest import Chunk, Read, ReadFile, Recalled, stored_form
 from fsd.publish.known import KnownChunks
 from fsd.publish.packer import Packer
+from fsd.publish.presence import make_sure
 from fsd.publish.recipes import ChunkList
 from fsd.publish.source import Found
 from fsd.publish.writer import DeferredWriter
 from fsd.repo.builder import Change
-from fsd.repo.leases import Leases
-from fsd.stores.base import ObjectNotFoundError, Store
-from fsd.tasks import gather
+from fsd.repo.repository import Repositories
+from fsd.repo.usage import pieces_of
 
 MAX_WAITING_CHUNKS = 4096
 """Chunks of a large file that wait for the decision in which pack its new ones go."""
@@ -34,22 +33,11 @@ AddToPack = Callable[[bytes, int, Buffer, int], Placement]
 class Placer:
     """Places what one publisher reads. For one task."""
 
-    def __init__(
-        self,
-        store: Store,
-        known: KnownChunks,
-        packer: Packer,
-        writer: DeferredWriter,
-        limits: Limits,
-        leases: Leases,
-    ) -> None:
-        """The lease is taken when it gets its first chunk."""
-        self._leases = leases
-        self._store = store
+    def __init__(self, repositories: Repositories, known: KnownChunks, packer: Packer, writer: DeferredWriter) -> None:
+        self._repositories = repositories
         self._known = known
         self._packer = packer
         self._writer = writer
-        self._limits = limits
         self._large: _LargeFile | None = None
         self.new_chunks = 0
         self.new_bytes = 0
@@ -60,12 +48,19 @@ class Placer:
 
     async def place(self, reads: Sequence[Read]) -> list[Change]:
         """The changes to the tree. A large file comes in parts and gives its entry with the last."""
-        await self._make_sure(
-            chunk for read in reads if isinstance(read, ReadFile) for chunk in read.chunks if chunk.stored is None
+        unsure = (
+            (chunk.id, chunk.length)
+            for read in reads
+            if isinstance(read, ReadFile)
+            for chunk in read.chunks
+            if chunk.stored is None
         )
+        await make_sure(self._repositories, self._known, unsure)
         changes: list[Change] = []
         for read in reads:
-            if not isinstance(read, ReadFile):
+            if isinstance(read, Recalled):
+                changes.append(await self._place_recalled(read))
+            elif not isinstance(read, ReadFile):
                 changes.append(read)
             elif read.content is None or self._large is not None or len(read.chunks) > 1:
                 self._place_part(read, changes)
@@ -74,29 +69,17 @@ class Placer:
         await self._packer.relieve()
         return changes
 
-    async def _make_sure(self, chunks: Iterable[Chunk]) -> None:
-        """Ask the store for packs that only the index of known chunks speaks of."""
-        doubtful = list(dict.fromkeys((chunk.id, chunk.length) for chunk in chunks))
-        while doubtful:
-            packs: dict[bytes, None] = {}
-            for chunk, length in doubtful:
-                placement = self._known.find(chunk, length)
-                if placement is not None and not self._known.is_present(placement.pack):
-                    packs[placement.pack] = None
-            if not packs:
-                return
-            await gather(self._ask, packs, tasks=self._limits.publish_requests)
-
-    async def _ask(self, pack: bytes) -> None:
-        if pack in self._leases.sweeping.packs:
-            self._known.mark_gone(pack)
-            return
-        try:
-            await self._store.stat(pack_key(pack))
-        except ObjectNotFoundError:
-            self._known.mark_gone(pack)
-        else:
-            self._known.mark_present(pack)
+    async def _place_recalled(self, read: Recalled) -> Entry:
+        """A file whose chunks are known. Its recipes are written again, as if it had been read."""
+        chunks = ChunkList(self._writer)
+        async with aclosing(pieces_of(read.level, read.pieces, self._repositories.objects)) as pieces:
+            async for piece in pieces:
+                placement = self._known.find(*piece)
+                assert placement is not None, "who recalls a file has looked for its chunks"
+                chunks.add(piece, placement)
+                self.known_chunks += 1
+                self.known_bytes += piece.length
+        return _file_entry(read.found, read.content, *chunks.finish())
 
     def _place_small(self, read: ReadFile, content: bytes) -> Entry:
         """A file of one chunk or none."""
@@ -107,14 +90,13 @@ class Placer:
             (chunk,) = read.chunks
             pieces = (Piece(content, found.size),)
             placements = (self.find(chunk) or self.add(chunk, self._packer.add_shared),)
-        return Entry(
-            found.directory, found.name, Kind.FILE, found.executable, found.size, content, b"", 0, pieces, placements
-        )
+        return _file_entry(found, content, 0, pieces, placements)
 
     def _place_part(self, read: ReadFile, changes: list[Change]) -> None:
         """A file of many chunks, or a part of it."""
         if self._large is None:
-            self._large = _LargeFile(read.found, self, self._packer, self._writer, self._limits.own_pack_bytes)
+            limits = self._repositories.limits
+            self._large = _LargeFile(read.found, self, self._packer, self._writer, limits.own_pack_bytes)
         self._large.add(read.chunks)
         if read.content is not None:
             changes.append(self._large.finish(read.content))
@@ -182,19 +164,7 @@ class _LargeFile:
         self._settle(self._packer.add_shared)
         if self._has_own:
             self._packer.end_own()
-        level, pieces, placements = self._list.finish()
-        return Entry(
-            found.directory,
-            found.name,
-            Kind.FILE,
-            found.executable,
-            found.size,
-            content,
-            b"",
-            level,
-            pieces,
-            placements,
-        )
+        return _file_entry(found, content, *self._list.finish())
 
     def _settle(self, add: AddToPack) -> None:
         """Give a place to all that wait."""
@@ -204,3 +174,11 @@ class _LargeFile:
         self._waiting.clear()
         self._placeless.clear()
         self._placeless_bytes = 0
+
+
+def _file_entry(
+    found: Found, content: bytes, level: int, pieces: tuple[Piece, ...], placements: tuple[Placement, ...]
+) -> Entry:
+    return Entry(
+        found.directory, found.name, Kind.FILE, found.executable, found.size, content, b"", level, pieces, placements
+    )

@@ -36,6 +36,7 @@ from fsd.publish.content import Content, store_content
 from fsd.publish.cover import cover
 from fsd.publish.delta import Delta
 from fsd.publish.guard import forbidden_directories
+from fsd.publish.ingest import FolderFiles
 from fsd.publish.known import KnownChunks
 from fsd.publish.landing import (
     DEFAULT_BRANCH,
@@ -219,7 +220,14 @@ class _Publisher:
                     nursery.start_soon(survey, self._source, self._progress)
                 learn = partial(self._learn, None if index is None else index.commit)
                 content = await store_content(
-                    self._repositories, self._source, batches, base, self._known, self._begin, self._progress, learn
+                    self._repositories,
+                    FolderFiles(self._source),
+                    batches,
+                    base,
+                    self._known,
+                    self._begin,
+                    self._progress,
+                    learn,
                 )
                 nursery.cancel_scope.cancel()
             described = await trio.to_thread.run_sync(models.describe, self._source, self._request)

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from fsd.format.model import Entry, Kind, PlacedChunk, Placement
+from fsd.format.model import Entry, Kind, Piece, PlacedChunk, Placement
 from fsd.format.page import Page
 from fsd.repo.differences import Part, differences, is_same
 from fsd.repo.lookup import find_path
@@ -155,7 +155,24 @@ async def chunks_of(entry: Entry, objects: Objects) -> AsyncGenerator[PlacedChun
         for chunk in entry.chunks():
             yield chunk
         return
-    left = [piece.id for piece in reversed(entry.pieces)]
+    async with aclosing(_chunks_in(entry.pieces, objects)) as chunks:
+        async for chunk in chunks:
+            yield chunk
+
+
+async def pieces_of(level: int, pieces: Sequence[Piece], objects: Objects) -> AsyncGenerator[Piece]:
+    """The chunks of a file that has these pieces at a level, wherever they lie."""
+    if level == 0:
+        for piece in pieces:
+            yield piece
+        return
+    async with aclosing(_chunks_in(pieces, objects)) as chunks:
+        async for chunk in chunks:
+            yield Piece(chunk.id, chunk.length)
+
+
+async def _chunks_in(recipes: Sequence[Piece], objects: Objects) -> AsyncGenerator[PlacedChunk]:
+    left = [piece.id for piece in reversed(recipes)]
     while left:
         recipe = await objects.recipe(left.pop())
         if recipe.level:

@@ -13,7 +13,7 @@ from fsd.format.compress import decompress
 from fsd.ids import content_id
 from fsd.limits import KIB, MIB
 from fsd.publish import ingest
-from fsd.publish.ingest import LargeFile, ReadFile, form_chunks, read_batch, stored_form
+from fsd.publish.ingest import FolderFiles, LargeFile, ReadFile, form_chunks, read_batch, stored_form
 from fsd.publish.source import STATUS, ChangedError, Found, SourceFolder
 
 PARAMS = ChunkerParams(average=4 * KIB, whole_file=8 * KIB)
@@ -99,7 +99,7 @@ def test_a_hole_does_not_pass_for_one_chunk_without_bound(tmp_path: Path) -> Non
 
 def read_one(top: Path, name: str, found: Found | None = None) -> ReadFile:
     with SourceFolder(os.fsencode(top)) as source:
-        (read,) = read_batch(source, [found or found_in(top, name)], PARAMS, holds_none)
+        (read,) = read_batch(FolderFiles(source), [found or found_in(top, name)], PARAMS, holds_none)
     assert isinstance(read, ReadFile)
     return read
 
@@ -118,7 +118,7 @@ def test_small_files(tmp_path: Path, size: int) -> None:
 def test_known_chunks_are_not_compressed(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"text " * 1000)
     with SourceFolder(os.fsencode(tmp_path)) as source:
-        (read,) = read_batch(source, [found_in(tmp_path, "f")], PARAMS, holds_all)
+        (read,) = read_batch(FolderFiles(source), [found_in(tmp_path, "f")], PARAMS, holds_all)
     assert isinstance(read, ReadFile)
     assert [chunk.stored for chunk in read.chunks] == [None]
     (chunk,) = read_one(tmp_path, "f").chunks

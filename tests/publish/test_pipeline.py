@@ -15,7 +15,7 @@ from fsd.format.chunker import ChunkerParams
 from fsd.limits import KIB, MIB, Limits
 from fsd.publish import pipeline as pipeline_module
 from fsd.publish.delta import ALONE_BYTES, Batch
-from fsd.publish.ingest import ReadFile
+from fsd.publish.ingest import FolderFiles, ReadFile
 from fsd.publish.pipeline import Pipeline
 from fsd.publish.source import Found, SourceFolder
 from fsd.repo.builder import Removal
@@ -48,7 +48,7 @@ async def read_all(top: Path, batches: Iterator[Batch], params: ChunkerParams, p
         readied += 1
 
     with SourceFolder(str(top)) as source:
-        pipeline = Pipeline(source, params, lambda _: False, LIMITS, progress, ready)
+        pipeline = Pipeline(FolderFiles(source), params, lambda _: False, LIMITS, progress, ready)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pipeline.run, batches)
             async with aclosing(pipeline.results()) as results:
