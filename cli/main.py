@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ class Listed(NamedTuple):
     """A command as the group knows it without loading it."""
 
     module: str
-    """The module of this package that has a click command of the command's name."""
+    """The module of this package that has a click command of the command's name (`import_` for a word of Python's)."""
     help: str
 
 
@@ -35,6 +36,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     "Publish": {
         "init": Listed("store", "Make a store."),
         "commit": Listed("publish", "Publish a folder as a new commit."),
+        "import": Listed("importing", "Commit what lies elsewhere: a bucket, an archive, DVC, Git LFS, …"),
         "edit": Listed("edit", "Change a version in place, without a copy of it."),
         "add": Listed("changing", "Commit one more file or folder."),
         "rm": Listed("changing", "Commit the tree without some of its files and folders."),
@@ -96,7 +98,8 @@ class LazyGroup(click.Group):
             if listed is None:
                 return None
             module = importlib.import_module(f"fsd_cli.{listed.module}")
-            self.add_command(_with_global_options(getattr(module, cmd_name)), cmd_name)
+            command = getattr(module, f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name)
+            self.add_command(_with_global_options(command), cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(

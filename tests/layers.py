@@ -17,6 +17,7 @@ LAYERS = (
     "cache",
     "maintenance",
     "publish",
+    "importing",
     "pins",
     "vfs",
     "checkout",
@@ -34,7 +35,8 @@ the public Python API; the others are folders of fsd, and `cli` is the folder be
 BANNED = {
     ("publish", "cache"),
     ("maintenance", "cache"),
-    *((low, top) for low in ("publish", "maintenance") for top in ("vfs", "fuse")),
+    ("importing", "cache"),
+    *((low, top) for low in ("publish", "importing", "maintenance") for top in ("vfs", "fuse")),
 }
 """What a layer does not import although it stands below, or will not even if the order changes."""
 
@@ -42,7 +44,7 @@ OWNERS = {
     "blake3": ("fsd.",),
     "botocore": ("fsd.stores.obstore_clients",),
     "click": ("fsd_cli",),
-    "fsspec": ("fsd.client.filesystem",),
+    "fsspec": ("fsd.client.filesystem", "fsd.importing.filesystems"),
     "google": ("fsd.stores.gcs",),
     "google_crc32c": ("fsd.stores.gcs",),
     "obstore": ("fsd.stores.obstore",),
@@ -54,6 +56,7 @@ OWNERS = {
     "starlette": ("fsd.daemon.control_api",),
     "trio": ("fsd",),
     "urllib3": ("fsd.stores.gcs", "fsd.stores.obstore"),
+    "yaml": ("fsd.importing.dvc",),
     "zstandard": ("fsd.format",),
 }
 """The dependencies, and who may import each: modules whose name starts so."""
@@ -62,7 +65,7 @@ IMPURE = {"asyncio", "fcntl", "mmap", "os", "pathlib", "random", "secrets", "sel
 IMPURE |= {"subprocess", "tempfile", "time", "trio"}
 """What `format` does without: it turns bytes into objects and back, the same every time."""
 
-LAZY_LOADERS = {"fsd", "fsd_cli.main", "fsd.daemon.control", "fsd.stores.open"}
+LAZY_LOADERS = {"fsd", "fsd_cli.main", "fsd.daemon.control", "fsd.importing.opening", "fsd.stores.open"}
 """Modules that load others by name: the command line starts a command's module only when that command runs, a store's
 library is loaded only for such a store, and `import fsd` is for everybody, also for who only wants to shuffle paths."""
 

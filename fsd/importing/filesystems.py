@@ -1,0 +1,251 @@
+"""Buckets, web folders and single files elsewhere, through fsspec: whatever it has a file system for can be imported.
+
+Every file system raises errors of its own library. So this is the one place that catches whatever comes out of one,
+names what was asked for, and says it in fsd's words; and that asks again where asking again may help.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from typing import Any, BinaryIO, TypeVar, cast
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import fsspec
+from fsspec.core import url_to_fs
+
+from fsd.errors import FsdError, NotFoundError, StorePermissionError, StoreUnreachableError, UsageError
+from fsd.importing.items import UNKNOWN_SIZE, Item
+from fsd.limits import MIB
+from fsd.publish.source import UnreadableError
+
+_T = TypeVar("_T")
+
+REQUESTS = 32
+"""Small files asked for at once: each is mostly waiting."""
+
+BLOCK_BYTES = 8 * MIB
+"""Of a large file, asked for at once."""
+
+_WAITS_S = (0.2, 1.0, 3.0)
+"""Before asking again."""
+
+_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ValueError)
+"""What asking again does not change."""
+
+_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5")
+"""Where file systems put what changes with the content."""
+
+
+def without_secrets(url: str) -> str:
+    """A URL as it may be shown and kept: without a user's name and password, and without a signed query."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def asked(what: str, action: Callable[[], _T]) -> _T:
+    """What `action` gives, tried a few times; `what` it asks for. Blocks. Raises FsdError."""
+    for wait_s in (*_WAITS_S, None):
+        try:
+            return action()
+        except FsdError:
+            raise
+        except Exception as error:
+            if wait_s is None or isinstance(error, _FINAL):
+                raise _told(what, error) from error
+            time.sleep(wait_s)
+    raise AssertionError("the last try returns or raises")
+
+
+def _told(what: str, error: Exception) -> FsdError:
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    match error:
+        case FileNotFoundError():
+            return NotFoundError(f"there is no {what}", hint="look whether it is written right, and still there")
+        case PermissionError():
+            return StorePermissionError(f"no right to read {what}: {text}", hint="check your credentials for it")
+        case ValueError() | NotImplementedError():
+            return UnreadableError(f"cannot read {what}: {text}", hint="check the URL and the options for it")
+    return StoreUnreachableError(f"cannot read {what}: {text}", hint="the same command goes on where this one stopped")
+
+
+def open_filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
+    """The file system for a URL, and the path in it. Raises UsageError where fsspec has none, or lacks a library."""
+    shown = without_secrets(url)
+    try:
+        filesystem, path = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **(options or {}))
+    except ImportError as error:
+        raise UsageError(
+            f"{shown} needs a library that is not installed: {error}", hint="pip install 'fsd[import]'"
+        ) from error
+    except ValueError as error:
+        known = ", ".join(sorted(name for name in fsspec.available_protocols() if name in _NAMED))
+        raise UsageError(f"cannot open {shown}: {error}", hint=f"there are {known} and others of fsspec") from error
+    return filesystem, path
+
+
+_NAMED = {"abfs", "az", "ftp", "gs", "hf", "http", "https", "s3", "sftp"}
+
+
+class RemoteFolder:
+    """A `fsd.importing.items.Listing` of all that is below a URL."""
+
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
+        self.where = without_secrets(url)
+        self._files, path = open_filesystem(url, options)
+        self._top = path.rstrip("/")
+        self._is_web = urlsplit(url).scheme in ("http", "https")
+        self._reader = RemoteReader(self._files)
+
+    def items(self) -> Iterator[Item]:
+        """See `Listing`. Folders are listed side by side."""
+        with ThreadPoolExecutor(REQUESTS, "fsd-list") as pool:
+            waiting: set[Future[list[dict[str, Any]]]] = {pool.submit(self._list, self._top)}
+            seen = {self._top}
+            found = 0
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for listed in done:
+                    for info in listed.result():
+                        name = str(info["name"]).rstrip("/")
+                        if info["type"] == "directory":
+                            if name not in seen:
+                                seen.add(name)
+                                waiting.add(pool.submit(self._list, name))
+                            continue
+                        found += 1
+                        yield self._item(info)
+        if not found:
+            raise NotFoundError(f"there are no files in {self.where}", hint="look whether it is written right")
+
+    def _list(self, directory: str) -> list[dict[str, Any]]:
+        """What is in a directory, without the directory itself; each file with its size."""
+        address = directory + "/" if self._is_web else directory
+        what = without_secrets(address)
+        listed = asked(what, lambda: self._files.ls(address, detail=True))
+        inside = [info for info in listed if self._is_inside(str(info["name"]), directory)]
+        return [self._sized(info) if info["type"] != "directory" else info for info in inside]
+
+    def _is_inside(self, name: str, directory: str) -> bool:
+        """Web servers link to other things as well: the folder above, and the same one sorted otherwise."""
+        below = name.rstrip("/").removeprefix(directory + "/")
+        return bool(below) and below != name.rstrip("/") and not set(below) & {"?", "#"} and "/" not in below
+
+    def _sized(self, info: dict[str, Any]) -> dict[str, Any]:
+        if info.get("size") is not None and not self._is_web:
+            return info
+        name = str(info["name"])
+        more = asked(without_secrets(name), lambda: self._files.info(name))
+        if more.get("size") is None:
+            raise UnreadableError(
+                f"the server does not say how long {without_secrets(name)} is; nothing was imported",
+                hint="download it, and import or commit what you have",
+            )
+        return cast("dict[str, Any]", {**info, **more})
+
+    def _item(self, info: dict[str, Any]) -> Item:
+        name = str(info["name"])
+        below = name.removeprefix(self._top).lstrip("/")
+        path = unquote(below, errors="surrogateescape") if self._is_web else below
+        version = next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
+        return Item(path.encode("utf-8", "surrogateescape"), size=int(info["size"]), origin=name, version=version)
+
+    def sizes(self, items: Sequence[Item]) -> Sequence[int]:
+        """See `Listing`."""
+        return self._reader.sizes([item.origin for item in items])
+
+    def read(self, items: Sequence[Item]) -> Iterator[bytes]:
+        """See `Listing`."""
+        return self._reader.read([item.origin for item in items])
+
+    def open(self, item: Item) -> BinaryIO:
+        """See `Listing`."""
+        return self._reader.open(item.origin, item.size)
+
+
+class RemoteReader:
+    """Reads files of one file system by their paths. Safe to use from many threads."""
+
+    def __init__(self, filesystem: Any) -> None:
+        self._files = filesystem
+        self._pool = ThreadPoolExecutor(REQUESTS, "fsd-read")
+
+    def sizes(self, paths: Sequence[str]) -> list[int]:
+        """How long files are. Raises NotFoundError for one that is not there."""
+        return list(self._pool.map(self.size, paths))
+
+    def size(self, path: str) -> int:
+        """How long a file is. Raises NotFoundError."""
+        info = asked(without_secrets(path), lambda: self._files.info(path))
+        return UNKNOWN_SIZE if info.get("size") is None else int(info["size"])
+
+    def read(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """The contents of small files, in their order, asked for side by side."""
+        return self._pool.map(self.read_one, paths)
+
+    def read_one(self, path: str) -> bytes:
+        """The content of a small file."""
+        return cast("bytes", asked(without_secrets(path), lambda: self._files.cat_file(path)))
+
+    def open(self, path: str, size: int | None = None) -> BinaryIO:
+        """A file that is read from anywhere, mostly from its start to its end."""
+        return cast("BinaryIO", io.BufferedReader(_Reopened(self._files, path, size), BLOCK_BYTES))
+
+
+class _Reopened(io.RawIOBase):
+    """A file elsewhere; where a connection breaks it goes on at the same place with another one."""
+
+    def __init__(self, filesystem: Any, path: str, size: int | None) -> None:
+        super().__init__()
+        self._files = filesystem
+        self._path = path
+        self._what = without_secrets(path)
+        self._at = 0
+        self._file: Any = None
+        self._size = size if size is not None else int(asked(self._what, lambda: filesystem.info(path))["size"] or 0)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        length = min(len(buffer), max(self._size - self._at, 0))
+        data = asked(self._what, lambda: self._read(length)) if length else b""
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _read(self, length: int) -> bytes:
+        try:
+            if self._file is None:
+                self._file = self._files.open(self._path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
+            if self._file.tell() != self._at:
+                self._file.seek(self._at)
+            return cast("bytes", self._file.read(length))
+        except Exception:
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(Exception):
+                file.close()
+
+    def close(self) -> None:
+        self._drop()
+        super().close()
