@@ -6,19 +6,21 @@ has cut them, large ones are cut as they come. What waits for the end, on disk, 
 
 from __future__ import annotations
 
+import io
 import marshal
 import stat
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import aclosing
 from itertools import islice
-from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
+from typing import IO, NamedTuple, Protocol, runtime_checkable
 
 import trio
 
+from fsd.errors import FsdError
 from fsd.format.chunker import ChunkerParams
 from fsd.format.model import Entry, Kind, Piece, Placement
-from fsd.importing.items import Item, checked, clean_path, too_short
+from fsd.importing.items import Item, Readable, checked, clean_path, too_short
 from fsd.importing.ledger import Ledger, Row
 from fsd.importing.listed import Desk
 from fsd.importing.reading import StreamedFile, found_of
@@ -35,10 +37,32 @@ class Member(NamedTuple):
     """Something in an archive."""
 
     item: Item
-    content: BinaryIO | None = None
+    content: Readable | None = None
     """Of a file, to be read before the next member is asked for."""
     same_as: bytes | None = None
     """Of a hard link: the path of the file that it is another name of, which came before."""
+
+
+class MemberContent(io.RawIOBase):
+    """A member's content: what its library says of damage becomes the archive's own error."""
+
+    def __init__(self, file: IO[bytes], damages: tuple[type[Exception], ...], told: Callable[[Exception], FsdError]):
+        super().__init__()
+        self._file = file
+        self._damages = damages
+        self._told = told
+
+    def read(self, size: int = -1, /) -> bytes:
+        """See `io.RawIOBase`."""
+        try:
+            return self._file.read(size)
+        except self._damages as error:
+            raise self._told(error) from error
+
+    def close(self) -> None:
+        """See `io.RawIOBase`."""
+        self._file.close()
+        super().close()
 
 
 @runtime_checkable
@@ -83,7 +107,7 @@ class _Reading:
         self._where = where
         self._whole_file = whole_file
         self._small: dict[int, bytes] = {}
-        self._large: tuple[Item, BinaryIO] | None = None
+        self._large: tuple[Item, Readable] | None = None
         self._links: dict[int, bytes] = {}
         self._order: deque[Member | None] = deque()
         """What was handed out, as the results will come: None for an entry, a member for a hard link."""
@@ -105,7 +129,7 @@ class _Reading:
             yield from full
         yield batch
 
-    def _take(self, number: int, item: Item, content: BinaryIO | None) -> None:
+    def _take(self, number: int, item: Item, content: Readable | None) -> None:
         """What is to be at hand when the item is read. The content of a large file is where the archive stands."""
         if not item.is_file:
             self._links[number] = item.target

@@ -1,76 +1,31 @@
 """Buckets, web folders and single files elsewhere, through fsspec: whatever it has a file system for can be imported.
 
-Every file system raises errors of its own library. So this is the one place that catches whatever comes out of one,
-names what was asked for, and says it in fsd's words; and that asks again where asking again may help.
+What they raise is said in fsd's words by `fsd.importing.asking`.
 """
 
 from __future__ import annotations
 
 import io
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import Any, BinaryIO, TypeVar, cast
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 from fsspec.core import url_to_fs
 
-from fsd.errors import FsdError, NotFoundError, StorePermissionError, StoreUnreachableError, UsageError
-from fsd.importing.items import UNKNOWN_SIZE, Item
+from fsd.errors import NotFoundError, UsageError
+from fsd.importing.asking import asked, without_secrets
+from fsd.importing.items import REQUESTS, UNKNOWN_SIZE, Item
 from fsd.limits import MIB
 from fsd.publish.source import UnreadableError
-
-_T = TypeVar("_T")
-
-REQUESTS = 32
-"""Small files asked for at once: each is mostly waiting."""
 
 BLOCK_BYTES = 8 * MIB
 """Of a large file, asked for at once."""
 
-_WAITS_S = (0.2, 1.0, 3.0)
-"""Before asking again."""
-
-_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError, ValueError)
-"""What asking again does not change."""
-
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5")
 """Where file systems put what changes with the content."""
-
-
-def without_secrets(url: str) -> str:
-    """A URL as it may be shown and kept: without a user's name and password, and without a signed query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
-
-
-def asked(what: str, action: Callable[[], _T]) -> _T:
-    """What `action` gives, tried a few times; `what` it asks for. Blocks. Raises FsdError."""
-    for wait_s in (*_WAITS_S, None):
-        try:
-            return action()
-        except FsdError:
-            raise
-        except Exception as error:
-            if wait_s is None or isinstance(error, _FINAL):
-                raise _told(what, error) from error
-            time.sleep(wait_s)
-    raise AssertionError("the last try returns or raises")
-
-
-def _told(what: str, error: Exception) -> FsdError:
-    text = " ".join(str(error).split())[:300] or type(error).__name__
-    match error:
-        case FileNotFoundError():
-            return NotFoundError(f"there is no {what}", hint="look whether it is written right, and still there")
-        case PermissionError():
-            return StorePermissionError(f"no right to read {what}: {text}", hint="check your credentials for it")
-        case ValueError() | NotImplementedError():
-            return UnreadableError(f"cannot read {what}: {text}", hint="check the URL and the options for it")
-    return StoreUnreachableError(f"cannot read {what}: {text}", hint="the same command goes on where this one stopped")
 
 
 def open_filesystem(url: str, options: Mapping[str, Any] | None = None) -> tuple[Any, str]:

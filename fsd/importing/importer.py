@@ -40,15 +40,19 @@ _WHEN_IT_MOVED = "somebody else committed meanwhile: import again, and it goes o
 class History(Protocol):
     """A source with revisions. Blocks, and raises FsdError."""
 
-    @property
-    def kind(self) -> str:
-        """What it is, in the metadata of its commits."""
+    kind: str
+    """What it is, in the metadata of its commits."""
+    warnings: list[str]
+    """What a person should know; a line each."""
 
     def revisions(self) -> Sequence[Revision]:
         """What is to be imported, each after those it came from."""
 
     def listing(self, revision: Revision) -> Listing:
         """What a revision has."""
+
+    def close(self) -> None:
+        """End what was started for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ class _Importing:
                 totals = (await self._repositories.commit(commit)).totals
                 await self._name(revision, commit, tags)
                 self._done.append(ImportedRevision(revision, commit, False, tags, totals, None))
-        return ImportedHistory(tuple(self._done), tuple(self._warnings))
+        return ImportedHistory(tuple(self._done), (*self._warnings, *self._history.warnings))
 
     # --- what is there
 

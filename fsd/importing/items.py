@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from fsd.errors import CorruptDataError
 from fsd.format.limits import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_SYMLINK_BYTES
@@ -19,6 +19,9 @@ FILE_MODE = stat.S_IFREG | 0o644
 PROGRAM_MODE = stat.S_IFREG | 0o755
 DIRECTORY_MODE = stat.S_IFDIR | 0o755
 SYMLINK_MODE = stat.S_IFLNK | 0o777
+
+REQUESTS = 32
+"""Small contents asked for elsewhere at once: each is mostly waiting."""
 
 UNKNOWN_SIZE = -1
 """Of a file whose size only its place can tell: it is asked for before the file is read."""
@@ -61,6 +64,16 @@ class Item(NamedTuple):
         return f"{self.origin}\n{self.size}\n{self.version}" if self.version else ""
 
 
+class Readable(Protocol):
+    """What is read from its start to its end."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes more; none at the end."""
+
+    def close(self) -> None:
+        """Release it."""
+
+
 class Listing(Protocol):
     """A source that can be listed ahead and read in any order. Everything blocks, and raises FsdError.
 
@@ -76,7 +89,7 @@ class Listing(Protocol):
     def read(self, items: Sequence[Item]) -> Iterator[bytes]:
         """The contents of small files, in their order."""
 
-    def open(self, item: Item) -> BinaryIO:
+    def open(self, item: Item) -> Readable:
         """A large file, to be read from its start to its end; the caller closes it."""
 
 

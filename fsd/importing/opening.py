@@ -10,14 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from fsd.errors import NotFoundError, UsageError
 from fsd.importing.archived import Archive
+from fsd.importing.dvc_config import Remote
 from fsd.importing.huggingface import Snapshot, snapshot_folder
 from fsd.importing.importer import History
 from fsd.importing.items import Listing
+from fsd.importing.lfs import LfsHistory
 from fsd.importing.tar import TarArchive
 from fsd.importing.zip import ZipArchive
 from fsd.publish.source import UnreadableError
@@ -64,7 +66,7 @@ def open_source(asked: Asked, stdin: BinaryIO) -> Opened:
         return _only_snapshot(asked, Opened("tar", "standard input", TarArchive(stdin, "standard input")))
     match = _SCHEME.match(asked.source)
     if match is not None and match[1].lower() != "file":
-        return _only_snapshot(asked, _open_remote(asked))
+        return _only_snapshot(asked, _open_elsewhere(asked))
     source = asked.source if match is None else urlsplit(asked.source).path
     path = Path(os.path.abspath(source))
     if not path.exists():
@@ -72,7 +74,7 @@ def open_source(asked: Asked, stdin: BinaryIO) -> Opened:
     return _open_local(asked, path)
 
 
-def _open_remote(asked: Asked) -> Opened:
+def _open_elsewhere(asked: Asked) -> Opened:
     remote = _load("fsd.importing.filesystems")
     where = remote.without_secrets(asked.source)
     kind = asked.kind or _kind_by_name(urlsplit(asked.source).path) or "folder"
@@ -104,18 +106,23 @@ def _open_local(asked: Asked, path: Path) -> Opened:
         if folder is None:
             raise UsageError(f"{path} is no snapshot of Hugging Face's cache", hint="name …/snapshots/REVISION")
         return _only_snapshot(asked, Opened(kind, os.fspath(folder), Snapshot(folder)))
-    if kind in ("dvc", "lfs"):
-        module = _load(f"fsd.importing.{'dvc' if kind == 'dvc' else 'lfs'}")
-        return Opened(kind, where, history=module.open_history(path, asked.revisions, **_options(asked, kind)))
+    if kind == "dvc":
+        options = {"with_git_files": asked.with_git_files}
+        history = _load("fsd.importing.dvc").DvcHistory(path, asked.revisions, _open_remote, **options)
+        return Opened(kind, where, history=history, close=history.close)
+    if kind == "lfs":
+        if asked.with_git_files:
+            raise UsageError("--with-git-files is for DVC", hint="of Git LFS all files are imported anyway")
+        lfs = LfsHistory(path, asked.revisions)
+        return Opened(kind, where, history=lfs, close=lfs.close)
     raise UsageError(f"{path} is a plain folder", hint=f"publish it with: fsd commit {path} REPO")
 
 
-def _options(asked: Asked, kind: str) -> dict[str, bool]:
-    if kind == "dvc":
-        return {"with_git_files": asked.with_git_files}
-    if asked.with_git_files:
-        raise UsageError("--with-git-files is for DVC repositories", hint="of Git LFS all files are imported anyway")
-    return {}
+def _open_remote(remote: Remote) -> tuple[Any, str]:
+    """See `fsd.importing.dvc_objects.OpenRemote`."""
+    filesystems = _load("fsd.importing.filesystems")
+    filesystem, path = filesystems.open_filesystem(remote.url, remote.options)
+    return filesystems.RemoteReader(filesystem), path
 
 
 def _only_snapshot(asked: Asked, opened: Opened) -> Opened:

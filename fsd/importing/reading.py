@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import BinaryIO
 
 from blake3 import blake3
 
 from fsd.format.chunker import ChunkerParams
 from fsd.importing.digests import Check, check_content
-from fsd.importing.items import Item, Listing, too_short
+from fsd.importing.items import Item, Listing, Readable, too_short
 from fsd.publish.ingest import Window, Windows, cut, window_bytes
 from fsd.publish.source import Found
 
@@ -57,11 +56,11 @@ class ItemFiles:
 class StreamedFile:
     """A large file that comes once, from its start to its end: a `fsd.publish.ingest.Windows`."""
 
-    def __init__(self, item: Item, begin: Callable[[], BinaryIO], params: ChunkerParams) -> None:
+    def __init__(self, item: Item, begin: Callable[[], Readable], params: ChunkerParams) -> None:
         """Opens nothing yet."""
         self._item = item
         self._begin = begin
-        self._file: BinaryIO | None = None
+        self._file: Readable | None = None
         self._params = params
         self._window_bytes = window_bytes(params)
         self._left = item.size

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from fsd.errors import CorruptDataError, UsageError
-from fsd.importing.archived import Member
+from fsd.importing.archived import Member, MemberContent
 from fsd.importing.items import DIRECTORY_MODE, SYMLINK_MODE, Item
 from fsd.limits import MIB
 from fsd.publish.source import UnsupportedFileError, shown
@@ -58,10 +58,7 @@ class TarArchive:
                     archive.members.clear()  # type: ignore[attr-defined]  # it would remember all of them
                     yield self._member(archive, header)
         except _DAMAGED as error:
-            raise CorruptDataError(
-                f"{self._where} is no whole tar archive: {error}; nothing was imported",
-                hint="get it again: what arrived is not sent a second time",
-            ) from error
+            raise self._damaged(error) from error
 
     def _member(self, archive: tarfile.TarFile, header: tarfile.TarInfo) -> Member:
         path = _bytes_of(header.name)
@@ -76,8 +73,16 @@ class TarArchive:
                 f"{shown(path)!r} in {self._where} is {_kind(header)}; nothing was imported",
                 hint="fsd keeps files, directories and symlinks: make the archive without it",
             )
-        content = archive.extractfile(header)
-        return Member(Item(path, stat.S_IFREG | (header.mode & 0o777), header.size), cast("BinaryIO", content))
+        file = archive.extractfile(header)
+        assert file is not None
+        content = MemberContent(file, _DAMAGED, self._damaged)
+        return Member(Item(path, stat.S_IFREG | (header.mode & 0o777), header.size), content)
+
+    def _damaged(self, error: Exception) -> CorruptDataError:
+        return CorruptDataError(
+            f"{self._where} is no whole tar archive: {error}; nothing was imported",
+            hint="get it again: what arrived is not sent a second time",
+        )
 
 
 def _decompressed(file: BinaryIO) -> BinaryIO:

@@ -6,11 +6,11 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from fsd.errors import CorruptDataError
 from fsd.format.limits import MAX_SYMLINK_BYTES
-from fsd.importing.archived import Member
+from fsd.importing.archived import Member, MemberContent
 from fsd.importing.items import DIRECTORY_MODE, FILE_MODE, Item
 from fsd.publish.source import UnsupportedFileError, shown
 
@@ -52,7 +52,7 @@ class ZipArchive:
         if info.is_dir():
             return Member(Item(path, DIRECTORY_MODE))
         mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
-        content = cast("BinaryIO", self._archive.open(info))
+        content = MemberContent(self._archive.open(info), _DAMAGED, self._damaged)
         if stat.S_ISLNK(mode):
             if info.file_size > MAX_SYMLINK_BYTES:
                 return Member(Item(path, mode, target=b"?" * (MAX_SYMLINK_BYTES + 1)))
