@@ -40,6 +40,7 @@ class DvcObjects:
         self._open_remote = open_remote
         self._lock = threading.Lock()
         self._remotes: dict[str | None, Remote | None] = {}
+        self._here: dict[str | None, Sequence[str]] = {}
         self._readers: dict[str, tuple[Any, str]] = {}
         self._pool = ThreadPoolExecutor(REQUESTS, "fsd-dvc")
 
@@ -53,16 +54,21 @@ class DvcObjects:
 
     def find_here(self, md5: str, remote: str | None, *, legacy: bool) -> Located | None:
         """In the cache, or in a remote that is a folder of this machine."""
-        folders = [self._config.cache_folder]
-        described = self._remote(remote)
-        if described is not None and described.folder is not None:
-            folders.append(described.folder)
-        for folder in folders:
+        for folder in self._folders(remote):
             for name in names_of(md5, legacy=legacy):
-                path = os.path.join(folder, name)
+                path = f"{folder}/{name}"
                 with suppress(FileNotFoundError, NotADirectoryError):
                     return Located(path, os.stat(path).st_size)
         return None
+
+    def _folders(self, remote: str | None) -> Sequence[str]:
+        """Those of this machine that are there: asked for at every file of a revision."""
+        folders = self._here.get(remote)
+        if folders is None:
+            described = self._remote(remote)
+            known = [self._config.cache_folder, None if described is None else described.folder]
+            folders = self._here[remote] = [str(each) for each in known if each is not None and each.is_dir()]
+        return folders
 
     def find_there(self, md5: str, remote: str | None, *, legacy: bool) -> Located | None:
         """In a remote that is elsewhere. Asks it."""
