@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import click
 import trio
@@ -17,7 +16,16 @@ from fsd.memory import keep_freed
 from fsd.publish.content import Content
 from fsd.publish.landing import Request
 from fsd.repo.refs import short
-from fsd_cli.committing import KEPT_MEMORY_BYTES, Said, ShownProgress, commit_options, state_folder
+from fsd_cli.committing import (
+    KEPT_MEMORY_BYTES,
+    Said,
+    ShownProgress,
+    commit_options,
+    made_json,
+    place_of,
+    say_made,
+    tagged,
+)
 from fsd_cli.completion import complete_repository
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import create_own_store, opened
@@ -54,7 +62,6 @@ def import_(
     checked out, where there are no tags. If it is interrupted, the same command goes on.
     """
     asked = Asked(source, kind, revisions, with_git_files)
-    state = state_folder(invocation)
     keep_freed(KEPT_MEMORY_BYTES)
 
     async def main() -> tuple[Opened, Request, ImportedSnapshot | ImportedHistory, float]:
@@ -71,14 +78,14 @@ def import_(
                 if found.history is not None:
                     request = replace(request, message="\n\n".join(said.message), author=said.author or "")
                     done = await import_history(
-                        repositories, request, found.history, found.where, state=state, progress=progress
+                        repositories, request, found.history, found.where, state=invocation.state, progress=progress
                     )
                 else:
                     assert found.snapshot is not None
                     origin = {"from": found.kind, "source": found.where}
                     request = replace(request, metadata={METADATA_KEY: origin})
                     done = await import_snapshot(
-                        repositories, request, found.snapshot, found.where, state=state, progress=progress
+                        repositories, request, found.snapshot, found.where, state=invocation.state, progress=progress
                     )
         finally:
             found.close()
@@ -94,39 +101,16 @@ def import_(
 
 
 def _show_snapshot(found: Opened, request: Request, done: ImportedSnapshot, seconds: float, *, as_json: bool) -> None:
-    landed, content = done.landed, done.content
+    landed = done.landed
     if as_json:
-        print_json(
-            {
-                "repository": request.repository,
-                "branch": request.branch,
-                "tag": request.tag,
-                "from": found.kind,
-                "commit": landed.commit.hex(),
-                "parent": landed.parent.hex() if landed.parent else None,
-                "new": landed.is_new,
-                **_content_as_json(content),
-                "subsets": [
-                    {"name": subset.name, "subset": subset.id.hex(), "files": subset.totals.files}
-                    for subset in landed.subsets
-                ],
-                "warnings": [],
-                "seconds": round(seconds, 3),
-            }
-        )
-        return
-    where = f"{request.repository}/{request.branch}"
-    tagged = f", tag {request.tag}" if request.tag else ""
-    if not landed.is_new:
-        say(f"nothing to commit: {where} has {shown(found.where)} as it is, in {short(landed.commit)}{tagged}")
-        return
-    say(f"{short(landed.commit)} is {where}{tagged}")
-    say(f"  commit   {landed.commit.hex()}")
-    say(f"  content  {count(landed.totals.files, 'file')}, {format_size(landed.totals.bytes)}")
-    _say_read([content])
-    for subset in landed.subsets:
-        say(f"  subset   {where}+{subset.name}, {count(subset.totals.files, 'file')}")
-    say(f"  time     {duration(seconds)}")
+        made = made_json(request, landed, done.content)
+        print_json({**made, "from": found.kind, "warnings": [], "seconds": round(seconds, 3)})
+    elif landed.is_new:
+        say_made(request, landed, done.content)
+        say(f"  time     {duration(seconds)}")
+    else:
+        has = f"{place_of(request)} has {shown(found.where)} as it is, in {short(landed.commit)}"
+        say(f"nothing to commit: {has}{tagged(request)}")
 
 
 def _show_history(found: Opened, request: Request, done: ImportedHistory, seconds: float, *, as_json: bool) -> None:
@@ -154,7 +138,7 @@ def _show_history(found: Opened, request: Request, done: ImportedHistory, second
         )
         return
     for each in done.revisions:
-        named = f"tag {', '.join(each.tags)}" if each.tags else f"{request.repository}/{request.branch}"
+        named = f"tag {', '.join(each.tags)}" if each.tags else place_of(request)
         was_there = "" if each.is_new else ", was there"
         files = f"{count(each.totals.files, 'file')}, {format_size(each.totals.bytes)}"
         say(f"{short(each.commit)} is {each.revision.id[:10]} of Git, {named}: {files}{was_there}")
@@ -167,11 +151,6 @@ def _say_read(contents: Sequence[Content]) -> None:
     known = f"; {format_size(sums['known_bytes'])} was known" if sums["known_bytes"] else ""
     say(f"  read     {count(sums['read_files'], 'file')}, {format_size(sums['read_bytes'])}")
     say(f"  added    {format_size(sums['added_bytes'])}{known}")
-
-
-def _content_as_json(content: Content) -> dict[str, Any]:
-    totals = content.built.totals
-    return {"files": totals.files, "bytes": totals.bytes, **_sums_as_json([content])}
 
 
 def _sums_as_json(contents: Sequence[Content]) -> dict[str, int]:

@@ -28,7 +28,7 @@ class Listed(NamedTuple):
     """A command as the group knows it without loading it."""
 
     module: str
-    """The module of this package that has a click command of the command's name (`import_` for a word of Python's)."""
+    """The module of this package that has a click command of the command's name."""
     help: str
 
 
@@ -86,6 +86,11 @@ def _find(name: str) -> Listed | None:
     return next((commands[name] for commands in (*COMMANDS.values(), HELPERS) if name in commands), None)
 
 
+def attribute_of(name: str) -> str:
+    """What a command is called in its module: as it is, but for a word that Python keeps for itself (`import_`)."""
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is asked for."""
 
@@ -98,8 +103,7 @@ class LazyGroup(click.Group):
             if listed is None:
                 return None
             module = importlib.import_module(f"fsd_cli.{listed.module}")
-            command = getattr(module, f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name)
-            self.add_command(_with_global_options(command), cmd_name)
+            self.add_command(_with_global_options(getattr(module, attribute_of(cmd_name))), cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(

@@ -29,6 +29,7 @@ from fsd.publish.cover import cover
 from fsd.publish.landing import Landed, Request, check_request, follow_up, land, write_commit
 from fsd.publish.notes import notes_kept_in
 from fsd.publish.progress import NoProgress, Progress
+from fsd.repo.builder import Built
 from fsd.repo.repository import Repositories
 
 METADATA_KEY = "imported"
@@ -99,25 +100,30 @@ async def import_snapshot(
     Raises as `publish` does, with the errors of the source in the place of a folder's.
     """
     repositories.check_writable()
-    parent = await check_request(repositories, request)
-    async with _desk(repositories, parent, state, progress or NoProgress()) as desk:
-        if isinstance(source, Archive):
-            content = await store_archive(desk, source, where)
-        else:
-            content = await store_listing(desk, source, where)
-        desk.progress.phase("commit")
-        built = content.built
-        before = None if parent is None else (await repositories.commit(parent)).tree
-        is_new = before != built.id
-        if is_new or parent is None:
-            commit = await write_commit(repositories, request, built, () if parent is None else (parent,))
-            await land(repositories, request, commit, parent, hint=_WHEN_IT_MOVED)
-            if parent is None or desk.known.covers(parent):
-                desk.known.note_covered(commit)
-        else:
-            commit = parent
-        subsets = await follow_up(repositories, request, commit)
-    return ImportedSnapshot(Landed(commit, is_new, parent, built.id, built.totals, subsets), content)
+    async with repositories.leases.held("import"):
+        parent = await check_request(repositories, request)
+        async with _desk(repositories, parent, state, progress or NoProgress()) as desk:
+            if isinstance(source, Archive):
+                content = await store_archive(desk, source, where)
+            else:
+                content = await store_listing(desk, source, where)
+            landed = await _land(desk, request, content.built, parent)
+    return ImportedSnapshot(landed, content)
+
+
+async def _land(desk: Desk, request: Request, built: Built, parent: bytes | None) -> Landed:
+    """Commit a tree, unless it is what the branch has."""
+    desk.progress.phase("commit")
+    repositories, commit, is_new = desk.repositories, parent, False
+    if parent is None or (await repositories.commit(parent)).tree != built.id:
+        is_new = True
+        commit = await write_commit(repositories, request, built, () if parent is None else (parent,))
+        await land(repositories, request, commit, parent, hint=_WHEN_IT_MOVED)
+        if parent is None or desk.known.covers(parent):
+            desk.known.note_covered(commit)
+    assert commit is not None
+    subsets = await follow_up(repositories, request, commit)
+    return Landed(commit, is_new, parent, built.id, built.totals, subsets)
 
 
 async def import_history(
@@ -136,17 +142,18 @@ async def import_history(
     ConflictError for a tag that names something else.
     """
     repositories.check_writable()
-    parent = await check_request(repositories, replace(request, tag=None))
     progress = progress or NoProgress()
-    progress.phase("look")
-    revisions = await trio.to_thread.run_sync(history.revisions)
-    if request.tag is not None and len(revisions) != 1:
-        raise UsageError(
-            f"--tag {request.tag} for {len(revisions)} revisions",
-            hint="leave it out: each has its tags from the source",
-        )
-    async with _desk(repositories, parent, state, progress) as desk:
-        return await _Importing(desk, request, history, where, parent).run(revisions)
+    async with repositories.leases.held("import"):
+        parent = await check_request(repositories, replace(request, tag=None))
+        progress.phase("look")
+        revisions = await trio.to_thread.run_sync(history.revisions)
+        if request.tag is not None and len(revisions) != 1:
+            raise UsageError(
+                f"--tag {request.tag} for {len(revisions)} revisions",
+                hint="leave it out: each has its tags from the source",
+            )
+        async with _desk(repositories, parent, state, progress) as desk:
+            return await _Importing(desk, request, history, where, parent).run(revisions)
 
 
 @asynccontextmanager
@@ -159,10 +166,11 @@ async def _desk(
         memo = await trio.to_thread.run_sync(Memo, memo_path)
         with memo:
             async with known_chunks(repositories, state) as known:
+                unknown = [] if parent is None or known.covers(parent) else [parent]
 
                 async def before_reading() -> None:
-                    if parent is not None and not known.covers(parent):
-                        await cover(repositories, known, parent)
+                    while unknown:
+                        await cover(repositories, known, unknown.pop())
 
                 yield Desk(repositories, known, memo, state, progress, before_reading)
 
@@ -257,6 +265,9 @@ class _Importing:
         parents = tuple(self._commits[parent] for parent in revision.parents)
         if not parents and revision.on_branch and self._tip is not None:
             parents = (self._tip,)
+        for parent in parents:
+            if parent != self._tip:
+                await repositories.leases.check_kept(parent)
         made = replace(
             request,
             message=request.message or revision.message,

@@ -15,7 +15,7 @@ import pytest
 
 from fsd_cli import main as main_module
 from fsd_cli.context import Invocation, pass_invocation
-from fsd_cli.main import COMMANDS, Listed, group, main
+from fsd_cli.main import COMMANDS, Listed, attribute_of, group, main
 
 LISTED = [(name, listed) for commands in COMMANDS.values() for name, listed in commands.items()]
 
@@ -37,7 +37,7 @@ def fsd(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.parametrize(("name", "listed"), LISTED, ids=[name for name, _ in LISTED])
 def test_the_modules_have_what_the_list_says(name: str, listed: Listed) -> None:
-    command = getattr(importlib.import_module(f"fsd_cli.{listed.module}"), name)
+    command = getattr(importlib.import_module(f"fsd_cli.{listed.module}"), attribute_of(name))
     assert isinstance(command, click.Command)
     # A command's own first sentence may say more than the list has room for.
     assert command.help
