@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
         "diff": Listed("diff", "Show what changed from one revision to another."),
         "du": Listed("du", "Show how much versions, or paths in them, take."),
         "checkout": Listed("checkout", "Copy a version to a folder as plain files."),
+        "export": Listed("exporting", "Copy a version to a folder, an archive or a bucket."),
         "cat": Listed("cat", "Write a file's content to standard output."),
         "show": Listed("show", "Show a version, a path, or what is in a model file."),
     },

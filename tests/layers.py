@@ -21,6 +21,7 @@ LAYERS = (
     "pins",
     "vfs",
     "checkout",
+    "exporting",
     "client",
     "runs",
     "fuse",
@@ -65,7 +66,8 @@ IMPURE = {"asyncio", "fcntl", "mmap", "os", "pathlib", "random", "secrets", "sel
 IMPURE |= {"subprocess", "tempfile", "time", "trio"}
 """What `format` does without: it turns bytes into objects and back, the same every time."""
 
-LAZY_LOADERS = {"fsd", "fsd_cli.main", "fsd.daemon.control", "fsd.importing.opening", "fsd.stores.open"}
+LAZY_LOADERS = {"fsd", "fsd_cli.main", "fsd.daemon.control", "fsd.stores.open"}
+LAZY_LOADERS |= {"fsd.importing.opening", "fsd.exporting.loading"}
 """Modules that load others by name: the command line starts a command's module only when that command runs, a store's
 library is loaded only for such a store, and `import fsd` is for everybody, also for who only wants to shuffle paths."""
 

@@ -36,7 +36,7 @@ BATCH_ENTRIES = 512
 LARGE_BYTES = 8 * MIB
 """A file of more is not held in memory whole."""
 
-_WINDOW_BYTES = 8 * MIB
+WINDOW_BYTES = 8 * MIB
 """Of a large file, read at once."""
 
 _WINDOWS = 3
@@ -74,6 +74,38 @@ class Version:
     recipes: Recipes
     below: bytes = b""
     """A directory of the tree, which becomes the top of the folder."""
+
+    def in_folder(self, entry: Entry) -> Entry:
+        """An entry of the tree, as it is in the folder."""
+        return entry._replace(directory=entry.directory[len(self.below) + 1 :]) if self.below else entry
+
+    def in_tree(self, entry: Entry) -> Entry:
+        """An entry of the folder, as it is in the tree."""
+        if not self.below:
+            return entry
+        return entry._replace(directory=self.below + b"/" + entry.directory if entry.directory else self.below)
+
+
+async def in_batches(version: Version) -> AsyncGenerator[list[Entry]]:
+    """All entries, as they are in the folder, in the order of trees; a large file is a batch of its own."""
+    batch: list[Entry] = []
+    size = 0
+    async for listed in version.tree.list_below(version.below):
+        for entry in map(listed.page.entry, listed.positions):
+            if entry.kind is Kind.FILE and entry.size > LARGE_BYTES:
+                # What comes before it is in the order of trees before it, too.
+                if batch:
+                    yield batch
+                    batch, size = [], 0
+                yield [version.in_folder(entry)]
+                continue
+            batch.append(version.in_folder(entry))
+            size += entry.size
+            if size >= BATCH_BYTES or len(batch) >= BATCH_ENTRIES:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
 
 
 async def check_out(
@@ -123,29 +155,12 @@ class _Checkout:
                     async with receive:
                         for _ in range(TASKS):
                             nursery.start_soon(self._work, target, is_new, receive.clone())
-                    async with send, aclosing(self._batches()) as batches:
+                    async with send, aclosing(in_batches(self._version)) as batches:
                         async for batch in batches:
                             await send.send(batch)
             if before_naming is not None:
                 await trio.to_thread.run_sync(before_naming, target.path)
         return self._done
-
-    async def _batches(self) -> AsyncGenerator[list[Entry]]:
-        """All entries, as they are in the folder; a large file is a batch of its own."""
-        batch: list[Entry] = []
-        size = 0
-        async for listed in self._version.tree.list_below(self._version.below):
-            for entry in map(listed.page.entry, listed.positions):
-                if entry.kind is Kind.FILE and entry.size > LARGE_BYTES:
-                    yield [self._in_folder(entry)]
-                    continue
-                batch.append(self._in_folder(entry))
-                size += entry.size
-                if size >= BATCH_BYTES or len(batch) >= BATCH_ENTRIES:
-                    yield batch
-                    batch, size = [], 0
-        if batch:
-            yield batch
 
     async def _work(self, target: Target, is_new: bool, receive: trio.MemoryReceiveChannel[list[Entry]]) -> None:
         async with receive:
@@ -159,17 +174,17 @@ class _Checkout:
                 self._note(batch, wanted)
 
     async def _write_small(self, target: Target, wanted: Sequence[Entry]) -> None:
-        files = [self._in_tree(entry) for entry in wanted if entry.kind is Kind.FILE]
+        files = [self._version.in_tree(entry) for entry in wanted if entry.kind is Kind.FILE]
         read = await self._contents.read_small(files) if files else []
         await trio.to_thread.run_sync(target.write, wanted, read)
 
     async def _write_large(self, target: Target, entry: Entry) -> None:
         file = await trio.to_thread.run_sync(target.begin_large, entry)
-        pieces = Pieces(self._in_tree(entry), self._version.recipes)
+        pieces = Pieces(self._version.in_tree(entry), self._version.recipes)
         try:
             send, receive = trio.open_memory_channel[_Window](_WINDOWS - 1)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read_windows, self._in_tree(entry), pieces, send, nursery)
+                nursery.start_soon(self._read_windows, self._version.in_tree(entry), pieces, send, nursery)
                 async with receive:
                     async for window in receive:
                         await window.is_read.wait()
@@ -185,26 +200,14 @@ class _Checkout:
     ) -> None:
         """Begin to read the windows of a file, a bounded number ahead of who writes them."""
         async with send:
-            for start in range(0, file.size, _WINDOW_BYTES):
-                window = _Window(start, min(start + _WINDOW_BYTES, file.size))
+            for start in range(0, file.size, WINDOW_BYTES):
+                window = _Window(start, min(start + WINDOW_BYTES, file.size))
                 await send.send(window)
                 nursery.start_soon(self._read_window, window, file, pieces)
 
     async def _read_window(self, window: _Window, file: Entry, pieces: Pieces) -> None:
         window.parts = await self._contents.read(file, pieces, window.start, window.end)
         window.is_read.set()
-
-    def _in_folder(self, entry: Entry) -> Entry:
-        """An entry of the tree, as it is in the folder."""
-        below = self._version.below
-        return entry._replace(directory=entry.directory[len(below) + 1 :]) if below else entry
-
-    def _in_tree(self, entry: Entry) -> Entry:
-        """An entry of the folder, as it is in the tree."""
-        below = self._version.below
-        if not below:
-            return entry
-        return entry._replace(directory=below + b"/" + entry.directory if entry.directory else below)
 
     def _note(self, batch: Sequence[Entry], written: Sequence[Entry]) -> None:
         sizes = [entry.size for entry in batch if entry.kind is Kind.FILE]
@@ -218,7 +221,7 @@ class _Checkout:
         """A folder that has something in it must be just the version."""
         there = 0
         with Target(path) as target:
-            async with aclosing(self._batches()) as batches:
+            async with aclosing(in_batches(self._version)) as batches:
                 async for batch in batches:
                     other = await trio.to_thread.run_sync(target.first_difference, batch)
                     if other is not None:

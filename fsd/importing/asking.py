@@ -7,7 +7,7 @@ place that catches whatever comes out of one, and names what was asked for.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -34,7 +34,16 @@ def without_secrets(url: str) -> str:
 
 def asked(what: str, action: Callable[[], _T]) -> _T:
     """What `action` gives, tried a few times; `what` it asks for. Blocks. Raises FsdError."""
-    for wait_s in (*_WAITS_S, None):
+    return _asked(what, action, _WAITS_S)
+
+
+def asked_once(what: str, action: Callable[[], _T]) -> _T:
+    """The same, of what must not be done twice."""
+    return _asked(what, action, ())
+
+
+def _asked(what: str, action: Callable[[], _T], waits_s: Sequence[float]) -> _T:
+    for wait_s in (*waits_s, None):
         try:
             return action()
         except FsdError:
@@ -52,7 +61,7 @@ def _told(what: str, error: Exception) -> FsdError:
         case FileNotFoundError():
             return NotFoundError(f"there is no {what}", hint="look whether it is written right, and still there")
         case PermissionError():
-            return StorePermissionError(f"no right to read {what}: {text}", hint="check your credentials for it")
+            return StorePermissionError(f"no right to use {what}: {text}", hint="check your credentials for it")
         case ValueError() | NotImplementedError():
-            return UnreadableError(f"cannot read {what}: {text}", hint="check the URL and the options for it")
-    return StoreUnreachableError(f"cannot read {what}: {text}", hint="the same command goes on where this one stopped")
+            return UnreadableError(f"cannot use {what}: {text}", hint="check the URL and the options for it")
+    return StoreUnreachableError(f"cannot reach {what}: {text}", hint="the same command goes on where this one stopped")
