@@ -93,7 +93,7 @@ def _output(out: Any, where: bytes, path: bytes) -> Output:
     if isinstance(out.get("files"), list):
         parts = [_part(each, path) for each in out["files"]]
     return Output(
-        path=posixpath.normpath(posixpath.join(where, _bytes(out["path"]))),
+        path=_path(_bytes(out["path"]), where),
         md5=md5.removesuffix(_DIRECTORY),
         is_directory=md5.endswith(_DIRECTORY) or parts is not None,
         executable=out.get("isexec") == _TRUE,
@@ -102,6 +102,11 @@ def _output(out: Any, where: bytes, path: bytes) -> Output:
         remote=out.get("remote") if isinstance(out.get("remote"), str) else None,
         parts=parts,
     )
+
+
+def _path(path: bytes, where: bytes) -> bytes:
+    """From the top; URLs stay as they are."""
+    return path if b"://" in path else posixpath.normpath(posixpath.join(where, path))
 
 
 def parts_of_manifest(data: Buffer, path: bytes) -> list[Part]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,8 +47,8 @@ class GitRepository:
     def revisions(self, wanted: Sequence[str]) -> list[Revision]:
         """Those that are wanted; of none all tags; without tags what is checked out. Each after its ancestors.
 
-        The branch passes the one named last, or without names the last that what is checked out comes from, and its
-        ancestors. Raises UsageError for one on another line that has no tag, and so could not be reached afterwards.
+        The branch goes to the one named last, or without names to the last that what is checked out comes from. Raises
+        UsageError for one that is neither among its ancestors nor has a tag, and so could not be reached afterwards.
         """
         tags = self._tags()
         chosen = [self._commit(name) for name in wanted] if wanted else list(tags) or [self._commit("HEAD")]
@@ -58,21 +58,31 @@ class GitRepository:
         last = next((commit for commit in reversed(order) if commit in of_head), order[-1])
         if wanted:
             last = chosen[-1]
-        line: set[str] = set()
-        waiting = [last]
-        while waiting:
-            commit = waiting.pop()
-            if commit not in line:
-                line.add(commit)
-                waiting += nearest[commit]
+        line, reached = self._line(last, nearest)
         made = [self._revision(commit, tags.get(commit, ()), nearest[commit], commit in line) for commit in order]
         for revision in made:
-            if not revision.on_branch and not revision.tags:
+            if revision.id not in reached and not revision.tags:
                 raise UsageError(
                     f"{revision.shown} is no ancestor of {last[:10]} and has no tag, so nothing would name it",
                     hint="tag it in Git, or import it by itself to another branch: -b BRANCH",
                 )
         return made
+
+    def _line(self, last: str, nearest: Mapping[str, Sequence[str]]) -> tuple[set[str], set[str]]:
+        """The chosen commits that the branch passes to get to `last`: of merged lines the one that others were merged
+        into. And all that it comes from."""
+        first_parents = set(self._ids("rev-list", "--first-parent", last))
+        line, commit = {last}, last
+        while nearest[commit]:
+            commit = next((one for one in nearest[commit] if one in first_parents), nearest[commit][0])
+            line.add(commit)
+        reached, waiting = set[str](), [last]
+        while waiting:
+            commit = waiting.pop()
+            if commit not in reached:
+                reached.add(commit)
+                waiting += nearest[commit]
+        return line, reached
 
     def _tags(self) -> dict[str, tuple[str, ...]]:
         """The tags of each commit; not those of other things."""

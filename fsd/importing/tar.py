@@ -25,11 +25,11 @@ _DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzip
 
 
 class _Header(tarfile.TarInfo):
-    """A header; where there is none the archive has been cut off, which `tarfile` takes for its end."""
+    """A header; where there is none, or half of one, the archive was cut off, which `tarfile` takes for its end."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        if not buf:
+        if len(buf) != tarfile.BLOCKSIZE:
             raise tarfile.ReadError("it ends without the mark of its end")
         return super().frombuf(buf, encoding, errors)
 
