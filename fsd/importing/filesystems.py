@@ -6,6 +6,7 @@ What they raise is said in fsd's words by `fsd.importing.asking`.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -20,6 +21,10 @@ from fsd.importing.asking import asked, without_secrets
 from fsd.importing.items import REQUESTS, UNKNOWN_SIZE, Item
 from fsd.limits import MIB
 from fsd.publish.source import UnreadableError
+
+for _name in ("aiobotocore", "botocore", "fsspec", "gcsfs", "s3fs"):
+    # What they log is what they raise as well, or no matter of the user's; without this Python shows it on a terminal.
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 
 BLOCK_BYTES = 8 * MIB
 """Of a large file, asked for at once."""

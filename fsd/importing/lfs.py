@@ -142,7 +142,7 @@ class LfsListing:
         assert item.digest is not None
         link = links.get(item.digest.hex)
         if link is not None:
-            return RemoteObject(link, shown(item.path))
+            return RemoteObject(link, shown(item.path), item.size)
         here = self._history.path_here(item.digest.hex)
         assert here is not None, "what is not here has a link"
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -44,6 +45,7 @@ class LfsServer:
         self._folder = folder
         self._git = git
         self._url = self._find()
+        self._lock = threading.Lock()
         self._headers: dict[str, str] = {}
         self.folders: list[str] = []
         """LFS's folders in a remote that is a repository of this machine."""
@@ -81,17 +83,19 @@ class LfsServer:
         return found
 
     def _post(self, body: bytes) -> dict[str, Any]:
+        known = self._headers
         try:
-            return self._post_once(body)
+            return self._post_once(body, known)
         except StorePermissionError:
-            known = self._credentials()
-            if not known or self._headers:
+            with self._lock:
+                if self._headers is known:  # no other thread has found out meanwhile
+                    self._headers = self._credentials()
+            if self._headers == known:
                 raise
-            self._headers = known
-            return self._post_once(body)
+            return self._post_once(body, self._headers)
 
-    def _post_once(self, body: bytes) -> dict[str, Any]:
-        headers = {"Accept": _TYPE, "Content-Type": _TYPE, **self._headers}
+    def _post_once(self, body: bytes, known: Mapping[str, str]) -> dict[str, Any]:
+        headers = {"Accept": _TYPE, "Content-Type": _TYPE, **known}
         address = f"{_without_user(self._url).rstrip('/')}/objects/batch"
         with _open(Link(address, headers), self.shown, body) as response:
             answer = json.loads(response.read(_MAX_ANSWER_BYTES))
@@ -140,9 +144,10 @@ class LfsServer:
 class RemoteObject:
     """An object from the server, from its start to its end; a connection that breaks is taken up where it was."""
 
-    def __init__(self, link: Link, what: str) -> None:
+    def __init__(self, link: Link, what: str, size: int) -> None:
         self._link = link
         self._what = what
+        self._size = size
         self._at = 0
         self._response: HTTPResponse | None = None
 
@@ -161,7 +166,10 @@ class RemoteObject:
                     raise UnreadableError(
                         f"the server does not go on within {self._what}", hint="import again, and it is read anew"
                     )
-            return self._response.read(size)
+            data = self._response.read(size)
+            if not data and size and self._at < self._size:
+                raise ConnectionError("the connection broke")
+            return data
         except Exception:
             self.close()
             raise

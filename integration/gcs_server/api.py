@@ -64,7 +64,8 @@ def classify(request: Request, sessions: Sessions) -> Operation:
     """What a request is about."""
     method, query = request.method, request.query
     match request.segments:
-        case ["upload", "storage", "v1", "b", bucket, "o"] if method in ("PUT", "DELETE"):
+        # Google takes the parts of an upload by POST, too, which is how gcsfs sends them.
+        case ["upload", "storage", "v1", "b", bucket, "o"] if method in ("PUT", "DELETE") or "upload_id" in query:
             try:
                 name = sessions[query.get("upload_id", "")].name
             except GcsError:

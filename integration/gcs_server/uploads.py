@@ -48,18 +48,20 @@ def parse_multipart(content_type: str, body: bytes) -> tuple[dict[str, Any], mem
         raise bad_request("Missing boundary.")
     mark = b"--" + match[1].encode()
     first = body.find(mark)
-    second = body.find(b"\r\n" + mark, first + len(mark))
-    last = body.rfind(b"\r\n" + mark + b"--")
+    # Google takes both; gcsfs sends the shorter one.
+    end = b"\r\n" if body[first + len(mark) :].startswith(b"\r\n") else b"\n"
+    second = body.find(end + mark, first + len(mark))
+    last = body.rfind(end + mark + b"--")
     if min(first, second) < 0 or last <= second:
         raise bad_request("Malformed multipart body.")
-    settings = parse_json(body[first + len(mark) : second].partition(b"\r\n\r\n")[2])
-    head_end = body.find(b"\r\n\r\n", second + 2)
+    settings = parse_json(body[first + len(mark) : second].partition(2 * end)[2])
+    head_end = body.find(2 * end, second + len(end))
     if not 0 <= head_end < last:
         raise bad_request("Malformed multipart body.")
     content_type_found = _CONTENT_TYPE.search(body, second, head_end + 2)
     if content_type_found is not None:
         settings.setdefault("contentType", content_type_found[1].decode("latin-1"))
-    return settings, memoryview(body)[head_end + 4 : last]
+    return settings, memoryview(body)[head_end + 2 * len(end) : last]
 
 
 class PartRange(NamedTuple):
