@@ -24,6 +24,7 @@ http {{
         listen 127.0.0.1:{port};
         location / {{
             root {folder};
+            autoindex {autoindex};
         }}
     }}
 }}
@@ -40,14 +41,15 @@ def _program() -> str | None:
 
 
 class Nginx:
-    """Serves `folder`; `own` is a folder for itself."""
+    """Serves `folder`, with pages that list what is in it if `lists`; `own` is a folder for itself."""
 
-    def __init__(self, folder: Path, own: Path) -> None:
+    def __init__(self, folder: Path, own: Path, *, lists: bool = False) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         own.mkdir(parents=True, exist_ok=True)
         self._configuration = own / "nginx.conf"
-        self._configuration.write_text(_CONFIGURATION.format(own=own, folder=folder, port=port))
+        text = _CONFIGURATION.format(own=own, folder=folder, port=port, autoindex="on" if lists else "off")
+        self._configuration.write_text(text)
         self._own = own
         self._port = port
         self.url = f"http://127.0.0.1:{port}"

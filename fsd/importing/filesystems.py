@@ -22,7 +22,7 @@ from fsd.importing.items import REQUESTS, UNKNOWN_SIZE, Item
 from fsd.limits import MIB
 from fsd.publish.source import UnreadableError
 
-for _name in ("aiobotocore", "botocore", "fsspec", "gcsfs", "s3fs"):
+for _name in ("aiobotocore", "botocore", "fsspec", "gcsfs", "google", "s3fs"):
     # What they log is what they raise as well, or no matter of the user's; without this Python shows it on a terminal.
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
@@ -91,9 +91,11 @@ class RemoteFolder:
         return [self._sized(info) if info["type"] != "directory" else info for info in inside]
 
     def _is_inside(self, name: str, directory: str) -> bool:
-        """Web servers link to other things as well: the folder above, and the same one sorted otherwise."""
-        below = name.rstrip("/").removeprefix(directory + "/")
-        return bool(below) and below != name.rstrip("/") and not set(below) & {"?", "#"} and "/" not in below
+        """Buckets list the folder itself; web servers link to the one above, and to the same one sorted otherwise."""
+        name = name.rstrip("/")
+        below = name.removeprefix(directory + "/")
+        is_below = below not in ("", name) and "/" not in below
+        return is_below and not (self._is_web and set(below) & {"?", "#"})
 
     def _sized(self, info: dict[str, Any]) -> dict[str, Any]:
         if info.get("size") is not None and not self._is_web:
@@ -166,6 +168,8 @@ class _Reopened(io.RawIOBase):
         self._what = without_secrets(path)
         self._at = 0
         self._file: Any = None
+        self._streams = False
+        """Whether it is sent as a whole only."""
         self._size = size if size is not None else int(asked(self._what, lambda: filesystem.info(path))["size"] or 0)
 
     def readable(self) -> bool:
@@ -192,13 +196,37 @@ class _Reopened(io.RawIOBase):
     def _read(self, length: int) -> bytes:
         try:
             if self._file is None:
-                self._file = self._files.open(self._path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
+                self._file = self._open()
             if self._file.tell() != self._at:
-                self._file.seek(self._at)
+                self._go_to()
             return cast("bytes", self._file.read(length))
+        except ValueError:
+            self._drop()
+            if self._streams:
+                raise
+            # A web server that sends whole files only: what it has sent must be passed over.
+            self._streams = True
+            return self._read(length)
         except Exception:
             self._drop()
             raise
+
+    def _open(self) -> Any:
+        if self._streams:
+            return self._files.open(self._path, "rb", block_size=0)
+        return self._files.open(self._path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
+
+    def _go_to(self) -> None:
+        """Where the next bytes are."""
+        if not self._streams:
+            self._file.seek(self._at)
+            return
+        if self._file.tell() > self._at:
+            self._drop()
+            self._file = self._open()
+        while (left := self._at - self._file.tell()) > 0:
+            if not self._file.read(min(left, BLOCK_BYTES)):
+                raise ConnectionError("the connection broke")
 
     def _drop(self) -> None:
         file, self._file = self._file, None
