@@ -1,5 +1,5 @@
-"""What the guide imports: `python3 -m integration.elsewhere dvc|hub FOLDER` lays out a DVC repository with two tags, or a
-snapshot in Hugging Face's cache."""
+"""What the guide imports: `python3 -m integration.elsewhere dvc|hub FOLDER` lays out a DVC repository with two tags, or
+a snapshot in Hugging Face's cache."""
 
 from __future__ import annotations
 

@@ -48,11 +48,19 @@ def _asked(what: str, action: Callable[[], _T], waits_s: Sequence[float]) -> _T:
             return action()
         except FsdError:
             raise
-        except Exception as error:
+        except Exception as caught:
+            error = _meant(caught)
             if wait_s is None or isinstance(error, _FINAL):
-                raise _told(what, error) from error
+                raise _told(what, error) from caught
             time.sleep(wait_s)
     raise AssertionError("the last try returns or raises")
+
+
+def _meant(error: Exception) -> Exception:
+    """fsspec takes a web server that does not answer for a file that is not there."""
+    while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    return error
 
 
 def _told(what: str, error: Exception) -> FsdError:

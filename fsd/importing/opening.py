@@ -86,8 +86,7 @@ def _open_elsewhere(asked: Asked) -> Opened:
     reader = remote.RemoteReader(filesystem)
     size = reader.size(path)
     file = reader.open(path, size)
-    archive = ZipArchive(file, where) if kind == "zip" else TarArchive(file, where, size)
-    return Opened(kind, where, archive, close=file.close)
+    return _archive(kind, file, where, size)
 
 
 def _open_local(asked: Asked, path: Path) -> Opened:
@@ -98,9 +97,7 @@ def _open_local(asked: Asked, path: Path) -> Opened:
             file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with the source
         except OSError as error:
             raise UnreadableError(f"cannot read {path}: {error.strerror}", hint="name an archive") from error
-        raw = cast("BinaryIO", file)
-        archive = ZipArchive(raw, where) if kind == "zip" else TarArchive(raw, where, os.fstat(file.fileno()).st_size)
-        return _only_snapshot(asked, Opened(kind, where, archive, close=file.close))
+        return _only_snapshot(asked, _archive(kind, cast("BinaryIO", file), where, os.fstat(file.fileno()).st_size))
     if kind == "huggingface":
         folder = snapshot_folder(path)
         if folder is None:
@@ -116,6 +113,16 @@ def _open_local(asked: Asked, path: Path) -> Opened:
         lfs = LfsHistory(path, asked.revisions)
         return Opened(kind, where, history=lfs, close=lfs.close)
     raise UsageError(f"{path} is a plain folder", hint=f"publish it with: fsd commit {path} REPO")
+
+
+def _archive(kind: str, file: BinaryIO, where: str, size: int) -> Opened:
+    """An archive of `size` bytes, which owns its file."""
+    try:
+        archive = ZipArchive(file, where) if kind == "zip" else TarArchive(file, where, size)
+    except BaseException:
+        file.close()
+        raise
+    return Opened(kind, where, archive, close=file.close)
 
 
 def _open_remote(remote: Remote) -> tuple[Any, str]:

@@ -10,7 +10,7 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from fsd.errors import CorruptDataError, UsageError
 from fsd.importing.archived import Member, MemberContent
@@ -34,6 +34,15 @@ class _Header(tarfile.TarInfo):
         return super().frombuf(buf, encoding, errors)
 
 
+_OPTIONS: dict[str, Any] = {
+    "mode": "r|",
+    "bufsize": _BUFFER_BYTES,
+    "tarinfo": _Header,
+    "encoding": "utf-8",
+    "errors": "surrogateescape",
+}
+
+
 class TarArchive:
     """See `fsd.importing.archived.Archive`. Reads `file` once, and leaves it open."""
 
@@ -45,20 +54,18 @@ class TarArchive:
 
     def members(self) -> Iterator[Member]:
         """See `Archive`."""
+        # Not for the collector to close, which would close the file, and complain.
+        buffered: Any = io.BufferedReader(cast("io.RawIOBase", self._file), _BUFFER_BYTES)
         try:
-            with tarfile.open(
-                fileobj=_decompressed(self._file),
-                mode="r|",
-                bufsize=_BUFFER_BYTES,
-                tarinfo=_Header,
-                encoding="utf-8",
-                errors="surrogateescape",
-            ) as archive:
+            opened: Any = tarfile.open(fileobj=_decompressed(buffered), **_OPTIONS)  # noqa: SIM115
+            with opened as archive:
                 while (header := archive.next()) is not None:
-                    archive.members.clear()  # type: ignore[attr-defined]  # it would remember all of them
+                    archive.members.clear()  # it would remember all of them
                     yield self._member(archive, header)
         except _DAMAGED as error:
             raise self._damaged(error) from error
+        finally:
+            buffered.detach()
 
     def _member(self, archive: tarfile.TarFile, header: tarfile.TarInfo) -> Member:
         path = _bytes_of(header.name)
@@ -85,9 +92,8 @@ class TarArchive:
         )
 
 
-def _decompressed(file: BinaryIO) -> BinaryIO:
-    """`file` without its compression, which its first bytes show."""
-    buffered = io.BufferedReader(cast("io.RawIOBase", file), _BUFFER_BYTES)
+def _decompressed(buffered: Any) -> BinaryIO:
+    """A file without its compression, which its first bytes show."""
     magic = buffered.peek(_MAGIC_BYTES)[:_MAGIC_BYTES]
     if magic.startswith(b"\x1f\x8b"):
         return cast("BinaryIO", gzip.GzipFile(fileobj=buffered))

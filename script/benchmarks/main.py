@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cloud
 import diffing
+import importing
 import publishing
 import reading
 from reading import Bench
@@ -23,9 +24,10 @@ PARTS = {
     "memory": reading.memory,
     "million": publishing.million,
     "diffs": diffing.diffs,
+    "import": importing.imports,
 }
-LONG = ("million", "diffs")
-"""They make a store of 1.5 million files first."""
+LONG = ("million", "diffs", "import")
+"""They make a store of 1.5 million files first, or a DVC repository with the DVC that they install."""
 DEFAULT = [name for name in PARTS if name not in LONG]
 
 
