@@ -13,11 +13,10 @@ from fsd.tasks import gather
 
 async def make_sure(repositories: Repositories, known: KnownChunks, chunks: Iterable[tuple[bytes, int]]) -> None:
     """Ask the store for the packs that hold these chunks (id, length): then `find` names only packs that are there, and
-    that gc is not about to delete."""
-    doomed = repositories.leases.sweeping.packs
+    that gc is not about to delete. A lease is taken before the first question."""
 
     async def ask(pack: bytes) -> None:
-        if pack in doomed:
+        if pack in repositories.leases.sweeping.packs:
             known.mark_gone(pack)
             return
         try:
@@ -36,4 +35,5 @@ async def make_sure(repositories: Repositories, known: KnownChunks, chunks: Iter
                 packs[placement.pack] = None
         if not packs:
             return
+        await repositories.leases.take()
         await gather(ask, packs, tasks=repositories.limits.publish_requests)
