@@ -16,7 +16,9 @@ from tests.importing.dvc_folder import DvcFolder
 from tests.importing.importing import GIT_USER, GitFolder
 from tests.publish.folders import read_folder
 
-DVC = shutil.which("dvc") or shutil.which("dvc", path=str(Path(sys.executable).parent))
+_FOLDERS = (Path(sys.executable).parent, Path(__file__).parents[1] / ".bench" / "dvc" / "bin")
+"""The second is what `script/bench import` installs."""
+DVC = shutil.which("dvc") or shutil.which("dvc", path=os.pathsep.join(map(str, _FOLDERS)))
 HAS_LFS = shutil.which("git-lfs") is not None
 
 FILES = {"a": b"1", "deep/b": os.urandom(2_000_000), "deep/text.csv": b"a,b\r\n1,2\r\n"}

@@ -128,6 +128,10 @@ class RemoteFolder:
         """See `Listing`."""
         return self._reader.open(item.origin, item.size)
 
+    def close(self) -> None:
+        """End the threads."""
+        self._reader.close()
+
 
 class RemoteReader:
     """Reads files of one file system by their paths. Safe to use from many threads."""
@@ -135,6 +139,10 @@ class RemoteReader:
     def __init__(self, filesystem: Any) -> None:
         self._files = filesystem
         self._pool = ThreadPoolExecutor(REQUESTS, "fsd-read")
+
+    def close(self) -> None:
+        """End the threads, whatever they wait for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def sizes(self, paths: Sequence[str]) -> list[int]:
         """How long files are. Raises NotFoundError for one that is not there."""

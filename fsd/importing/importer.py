@@ -23,6 +23,7 @@ from fsd.importing.items import Listing
 from fsd.importing.listed import Desk, store_listing
 from fsd.importing.memo import Memo
 from fsd.importing.revisions import Revision, tag_names
+from fsd.importing.summed import SummedProgress
 from fsd.publish.chunks import known_chunks
 from fsd.publish.content import Content
 from fsd.publish.cover import cover
@@ -152,7 +153,7 @@ async def import_history(
                 f"--tag {request.tag} for {len(revisions)} revisions",
                 hint="leave it out: each has its tags from the source",
             )
-        async with _desk(repositories, parent, state, progress) as desk:
+        async with _desk(repositories, parent, state, SummedProgress(progress)) as desk:
             return await _Importing(desk, request, history, where, parent).run(revisions)
 
 

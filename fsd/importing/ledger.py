@@ -8,11 +8,14 @@ Blocks. For one thread at a time.
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkstemp
 from typing import NamedTuple
 
 from fsd.format.model import entry_key
@@ -44,22 +47,21 @@ class Row(NamedTuple):
 
 
 class Ledger:
-    """A context manager; the file is gone with it."""
+    """A context manager; the file is gone with it, also with a process that is killed. Raises OSError where there is no
+    room for it."""
 
     def __init__(self, folder: Path, where: str, *, replaces: bool = False) -> None:
         """In `folder`. `where` names the source, for errors. `replaces`: a file may be entered again, and the last one
         counts, as in an archive that was added to."""
         folder.mkdir(parents=True, exist_ok=True)
         self._where = where
-        self._folder = TemporaryDirectory(dir=folder, prefix=".import-")
-        self._rows = sqlite3.connect(f"{self._folder.name}/ledger", isolation_level=None, check_same_thread=False)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_BYTES // 1024}"):
-            self._rows.execute(f"PRAGMA {pragma}")
-        self._rows.execute(
-            "CREATE TABLE rows (key BLOB PRIMARY KEY, path BLOB, mode INTEGER, size INTEGER, payload BLOB)"
-            " WITHOUT ROWID"
-        )
-        self._rows.execute("BEGIN")
+        fd, path = mkstemp(dir=folder, prefix=".import-")
+        os.close(fd)
+        try:
+            with _as_os_errors():
+                self._rows = _new_table(path)
+        finally:
+            os.unlink(path)  # it stays for as long as it is open
         self._replaces = replaces
         self._directories: set[bytes] = {b""}
         self.entries = 0
@@ -71,10 +73,13 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self._rows.close()
-        self._folder.cleanup()
 
     def add(self, path: bytes, mode: int, size: int, payload: bytes = b"") -> None:
         """Enter a path, and the directories that it lies in. Raises UnsupportedFileError for what cannot be."""
+        with _as_os_errors():
+            self._add(path, mode, size, payload)
+
+    def _add(self, path: bytes, mode: int, size: int, payload: bytes) -> None:
         directory, _, name = path.rpartition(b"/")
         self._enter_directories(directory)
         if stat.S_ISDIR(mode):
@@ -135,3 +140,23 @@ class Ledger:
             f"{shown(path)!r} in {self._where} is a file and a folder; nothing was imported",
             hint="rename one of them there",
         )
+
+
+def _new_table(path: str) -> sqlite3.Connection:
+    rows = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_BYTES // 1024}"):
+        rows.execute(f"PRAGMA {pragma}")
+    rows.execute(
+        "CREATE TABLE rows (key BLOB PRIMARY KEY, path BLOB, mode INTEGER, size INTEGER, payload BLOB) WITHOUT ROWID"
+    )
+    rows.execute("BEGIN")
+    return rows
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    """What goes wrong with the file is the disk's fault."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(errno.EIO, f"{error}") from error

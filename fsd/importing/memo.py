@@ -12,6 +12,7 @@ Blocks. Safe to use from many threads; several importers may share the file.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import struct
 import threading
@@ -53,6 +54,13 @@ class Memo:
 
     @staticmethod
     def _open(path: Path) -> sqlite3.Connection:
+        try:
+            return Memo._open_table(path)
+        except sqlite3.OperationalError as error:  # no right, no room, or somebody holds it
+            raise OSError(errno.EIO, f"{error}") from error
+
+    @staticmethod
+    def _open_table(path: Path) -> sqlite3.Connection:
         rows = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         # What is written is in the kernel's hands at once, so that a kill loses nothing; it is never a torn file.
         for pragma in ("journal_mode = WAL", "synchronous = NORMAL"):

@@ -23,8 +23,8 @@ from fsd.importing.lfs import LfsHistory
 from fsd.importing.tar import TarArchive
 from fsd.importing.zip import ZipArchive
 from fsd.publish.source import UnreadableError
+from fsd.stores.open import local_path
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _TAR = re.compile(r"\.(tar|tar\.gz|tgz|tar\.bz2|tbz2|tar\.xz|txz)\Z", re.IGNORECASE)
 _ZIP = re.compile(r"\.zip\Z", re.IGNORECASE)
 
@@ -64,11 +64,9 @@ def open_source(asked: Asked, stdin: BinaryIO) -> Opened:
         raise UsageError(f"no kind of source called {asked.kind!r}", hint=f"there are {', '.join(KINDS)}")
     if asked.source == "-":
         return _only_snapshot(asked, Opened("tar", "standard input", TarArchive(stdin, "standard input")))
-    match = _SCHEME.match(asked.source)
-    if match is not None and match[1].lower() != "file":
+    path = local_path(asked.source)
+    if path is None:
         return _only_snapshot(asked, _open_elsewhere(asked))
-    source = asked.source if match is None else urlsplit(asked.source).path
-    path = Path(os.path.abspath(source))
     if not path.exists():
         raise NotFoundError(f"there is no {path}", hint="name a folder, an archive or a URL")
     return _open_local(asked, path)
@@ -79,7 +77,8 @@ def _open_elsewhere(asked: Asked) -> Opened:
     where = remote.without_secrets(asked.source)
     kind = asked.kind or _kind_by_name(urlsplit(asked.source).path) or "folder"
     if kind == "folder":
-        return Opened(kind, where, remote.RemoteFolder(asked.source))
+        folder = remote.RemoteFolder(asked.source)
+        return Opened(kind, where, folder, close=folder.close)
     if kind not in ("tar", "zip"):
         raise UsageError(f"{where} cannot be read as {kind}", hint="clone or download it, and import the folder")
     filesystem, path = remote.open_filesystem(asked.source)

@@ -84,6 +84,11 @@ def test_archives_by_their_names(fsd: Fsd, tmp_path: Path, name: str) -> None:
     assert fsd.json("import", path, "data", *(["--from", "tar"] if name == "odd" else []))["files"] == 2
 
 
+def test_a_file_url(fsd: Fsd, archive: Path) -> None:
+    (archive.parent / "with blanks.tar").write_bytes(archive.read_bytes())
+    assert fsd.json("import", f"file://{archive.parent}/with%20blanks.tar", "data")["files"] == 2
+
+
 def test_histories(fsd: Fsd, tmp_path: Path) -> None:
     dvc = DvcFolder(tmp_path / "dvc")
     dvc.track("data", {"a": b"1", "b": b"2"})

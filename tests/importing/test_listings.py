@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fsd.errors import CorruptDataError
+from fsd.errors import CorruptDataError, FsdError
 from fsd.importing.digests import GIT, MD5, SHA256, Digest
 from fsd.importing.items import DIRECTORY_MODE, PROGRAM_MODE, SYMLINK_MODE, UNKNOWN_SIZE, Item
+from fsd.importing.summed import SummedProgress
 from fsd.limits import KIB, Limits
 from fsd.publish.source import UnsupportedFileError
 from tests.importing.importing import Importer, Listed
-from tests.publish.folders import DIRECTORY, file, link, program
+from tests.publish.folders import DIRECTORY, Counting, file, link, program
 
 CONTENTS = {
     b"a": b"first",
@@ -178,3 +180,41 @@ async def test_many_files_in_any_order_give_what_a_commit_gives(tmp_path: Path) 
     done = await desk.bring(Listed(md5_items(contents), contents))
     folder = {path: file(data) for path, data in contents.items()} | {b"d%d" % number: DIRECTORY for number in range(7)}
     assert (await desk.commit(folder)).tree == done.landed.tree
+
+
+async def test_nothing_is_left_of_the_ledger(tmp_path: Path) -> None:
+    """It has no name while it is in use, so that no kill leaves it behind."""
+    desk = Importer(tmp_path)
+    seen: list[list[str]] = []
+
+    class Looking(Listed):
+        def items(self) -> Iterator[Item]:
+            for item in super().items():
+                seen.append([path.name for path in desk.state.iterdir() if path.is_file()])
+                yield item
+
+    await desk.bring(Looking(md5_items(CONTENTS), CONTENTS))
+    assert seen == [[]] * len(CONTENTS)
+
+
+async def test_no_place_for_notes(tmp_path: Path) -> None:
+    desk = Importer(tmp_path)
+    (desk.state / "imports").mkdir(parents=True)
+    store = (await desk.repositories()).marker.id
+    (desk.state / "imports" / f"{store}.sqlite").mkdir()
+    with pytest.raises(FsdError, match="cannot keep notes in"):
+        await desk.bring(Listed(md5_items(CONTENTS), CONTENTS))
+
+
+def test_a_sum_over_revisions() -> None:
+    counting = Counting(wants_total=True)
+    progress = SummedProgress(counting)
+    assert progress.wants_total
+    for _ in range(2):
+        progress.phase("read")
+        progress.expect(3, 100)
+        progress.read(2, 100)
+        progress.unchanged(1, 0)
+    progress.stored(7)
+    assert counting.expected == [(3, 100), (6, 200)]
+    assert (counting.was_read, counting.unread, counting.stored_bytes) == ((4, 200), (2, 0), 7)
