@@ -35,7 +35,7 @@ def imports(bench: Bench) -> None:
         versions = "1 version" if len(tags) == 1 else f"{len(tags)} versions"
         bench.report.add(
             Figure(
-                f"import of a DVC repository, {FILES:,} files, {versions} (files/s)",
+                f"import of a DVC repository, {FILES:,} files, {versions}",
                 "files/s",
                 FILES * len(tags) / ours,
                 FILES * len(tags) / native,
