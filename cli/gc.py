@@ -89,10 +89,10 @@ def gc(
     if as_json:
         print_json({**asdict(collected), "dry_run": dry_run, "seconds": round(seconds, 3)})
     else:
-        _print(collected, seconds, dry_run=dry_run)
+        _print(collected, seconds, dry_run=dry_run, at_once=not grace)
 
 
-def _print(collected: Collected, seconds: float, *, dry_run: bool) -> None:
+def _print(collected: Collected, seconds: float, *, dry_run: bool, at_once: bool) -> None:
     would = "would be " if dry_run else ""
     say(f"  needed     {collected.reached_objects:,} objects, {count(collected.reached_packs, 'pack')}")
     if collected.expired_commits:
@@ -105,7 +105,8 @@ def _print(collected: Collected, seconds: float, *, dry_run: bool) -> None:
             f"  repacked   {count(repacked.packs, 'pack')} {would}copied: {format_size(repacked.copied_bytes)} needed, "
             f"{format_size(repacked.dead_bytes)} not"
         )
-    say(f"  condemned  {_amount(collected.condemned_objects, collected.condemned_bytes, would)}, for a later run")
+    condemned = _amount(collected.condemned_objects, collected.condemned_bytes, would)
+    say(f"  condemned  {condemned}{'' if at_once else ', for a later run'}")
     say(f"  time       {duration(seconds)}")
     for line in collected.waiting:
         say(f"  {line}")
