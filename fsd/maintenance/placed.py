@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from operator import add
 from typing import NamedTuple
 
 from fsd.format.keys import ObjectKind
@@ -68,27 +69,38 @@ class PlacedRows:
 
     def page(self, page: Page, way: str) -> None:  # noqa: ARG002 - nobody asks for the way of what is sound
         """Note its chunks."""
-        for entry in page.entries():
-            if entry.placements:
-                self._note(entry.chunks())
+        if self._note_ends(page):
+            for entry in page.entries():
+                if entry.placements:
+                    self._note(entry.chunks())
 
     def recipe(self, recipe: Recipe, way: str) -> None:  # noqa: ARG002
         """Note its chunks."""
-        if not recipe.level:
+        if self._note_ends(recipe) and not recipe.level:
             self._note(recipe.chunks(0, len(recipe)))
 
     def damaged(self, kind: ObjectKind | None, object_id: bytes | None, why: str, way: str) -> None:
         """What is damaged names nothing."""
 
+    def _note_ends(self, named: Page | Recipe) -> bool:
+        """Note where its chunks end; whether of any of their packs the rows are wanted too.
+
+        Column by column, since entry by entry it takes four times as long.
+        """
+        is_wanted = False
+        for pack, offsets, stored in named.placed():
+            rows = self.packs.get(pack)
+            if rows is None:
+                rows = self.packs[pack] = PackRows()
+            rows.end = max(rows.end, max(map(add, offsets, stored), default=0))
+            is_wanted = is_wanted or self._keeps_rows(pack)
+        return is_wanted
+
     def _note(self, chunks: Sequence[PlacedChunk]) -> None:
         for chunk in chunks:
-            place = chunk.placement
-            rows = self.packs.get(place.pack)
-            if rows is None:
-                rows = self.packs[place.pack] = PackRows()
-            rows.end = max(rows.end, place.offset + place.stored)
-            if self._keeps_rows(place.pack):
-                rows.add(chunk)
+            pack = chunk.placement.pack
+            if self._keeps_rows(pack):
+                self.packs[pack].add(chunk)
 
 
 def runs(rows: Sequence[Row], run_bytes: int) -> Iterator[Sequence[Row]]:
