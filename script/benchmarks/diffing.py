@@ -14,9 +14,9 @@ from reading import Bench
 from report import Figure
 
 from fsd.format.commit import Commit, encode_commit
-from fsd.format.keys import ObjectKind
+from fsd.format.keys import ObjectKind, pack_key
 from fsd.format.model import Entry, Kind, Piece, Placement
-from fsd.ids import content_id
+from fsd.ids import PACK_ID_BYTES, content_id
 from fsd.limits import DEFAULT_LIMITS
 from fsd.repo.builder import Built, Change, Removal, build_tree
 from fsd.repo.repository import Repositories, init_store, open_repositories
@@ -30,14 +30,21 @@ CHANGED_FOLDERS = 20
 REPOSITORY = "huge"
 
 PACK_FILES = 1_000
-"""Files of about 100 KB that a pack would hold."""
+"""Files of up to 180 KB that a pack would hold."""
+
+_SLOT_BYTES = 180_000
+"""From one to the next."""
+
+
+def _pack(number: int, version: int) -> bytes:
+    return content_id(struct.pack("<QQ", number, version))[:PACK_ID_BYTES]
 
 
 def _file(number: int, version: int = 1) -> Entry:
     content = content_id(struct.pack("<QQ", number, version))
-    size = 20_000 + int.from_bytes(content[:4], "little") % 160_000
-    pack = content_id(struct.pack("<QQ", number // PACK_FILES, version))[:16]
-    at = 100_000 * (number % PACK_FILES)
+    size = 20_000 + int.from_bytes(content[:4], "little") % (_SLOT_BYTES - 20_000)
+    pack = _pack(number // PACK_FILES, version)
+    at = _SLOT_BYTES * (number % PACK_FILES)
     directory = b"train/class%04d" % (number * FOLDERS // FILES)
     return Entry(
         directory,
@@ -72,7 +79,7 @@ async def _changed(numbers: Sequence[int]) -> AsyncIterator[list[Change]]:
 
 
 async def make_versions(place: Path) -> None:
-    """A store with a repository of 1.5 million files, as its publisher would leave it, but without packs.
+    """A store with a repository of 1.5 million files, as its publisher would leave it, but its packs are holes.
 
     To v1 the tag `spread` has a thousand changes all over, and `close` as many in twenty folders.
     """
@@ -94,6 +101,15 @@ async def make_versions(place: Path) -> None:
         built = await build_tree(repositories.writer, _changed(numbers), base=base)
         await _commit(repositories, built, tag, (first,))
     await store.aclose()
+    for number in range(FILES // PACK_FILES):
+        for version in (1, 2):
+            _make_hole(place / pack_key(_pack(number, version)), _SLOT_BYTES * PACK_FILES)
+
+
+def _make_hole(path: Path, size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
 
 
 async def _commit(repositories: Repositories, built: Built, tag: str, parents: tuple[bytes, ...]) -> bytes:
@@ -103,13 +119,19 @@ async def _commit(repositories: Repositories, built: Built, tag: str, parents: t
     return commit_id
 
 
-def diffs(bench: Bench) -> None:
-    """`fsd diff` of them: with its start, from the third time on."""
-    store = bench.folder / "store-huge"
+def huge_store(folder: Path) -> Path:
+    """The store of `make_versions`, made once."""
+    store = folder / "store-huge"
     if not (store / ".made").exists():
         shutil.rmtree(store, ignore_errors=True)
         trio.run(make_versions, store)
         (store / ".made").touch()
+    return store
+
+
+def diffs(bench: Bench) -> None:
+    """`fsd diff` of them: with its start, from the third time on."""
+    store = huge_store(bench.folder)
     for tag, name in (("close", f"in {CHANGED_FOLDERS} folders"), ("spread", "spread over all")):
         for _ in range(2):
             run("diff", REPOSITORY, "v1", tag, "--stat", store=store)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import care
 import cloud
 import diffing
 import importing
@@ -24,9 +25,10 @@ PARTS = {
     "memory": reading.memory,
     "million": publishing.million,
     "diffs": diffing.diffs,
+    "care": care.care,
     "import": importing.imports,
 }
-LONG = ("million", "diffs", "import")
+LONG = ("million", "diffs", "care", "import")
 """They make a store of 1.5 million files first, or a DVC repository with the DVC that they install."""
 DEFAULT = [name for name in PARTS if name not in LONG]
 
