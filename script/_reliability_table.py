@@ -1,9 +1,10 @@
-"""The figures that the tests of faults wrote, a line of JSON each, as the table of docs/reliability.md."""
+"""The figures that the tests of faults wrote, a line of JSON each, as the tables of docs/reliability.md."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,26 @@ def row(figures: dict[str, Any]) -> list[str]:
 
 
 def main(path: Path) -> None:
-    """Print it."""
-    rows = [row(json.loads(line)) for line in path.read_text().splitlines()]
-    for cells in (HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1)), *rows):
+    """Print them."""
+    figures = [json.loads(line) for line in path.read_text().splitlines()]
+    faults = [row(each) for each in figures if "fault" in each]
+    if faults:
+        _print([HEADINGS, *faults])
+    care = [each for each in figures if "care" in each]
+    if care:
+        _print([("", *(f"`{each['care']}://`" for each in care)), *care_rows(care)])
+
+
+def care_rows(care: list[dict[str, Any]]) -> list[list[str]]:
+    """What was counted of machines that publish and collect garbage, a store a column."""
+    names = [name for name in care[0] if name != "care"]
+    return [[name.replace("_", " "), *(f"{each[name]:,.0f}" for each in care)] for name in names]
+
+
+def _print(rows: Sequence[Sequence[str]]) -> None:
+    """A table: headings, then the others."""
+    heading, *others = rows
+    for cells in (heading, ("---", *["---:"] * (len(heading) - 1)), *others):
         print(f"| {' | '.join(cells)} |")
 
 
