@@ -26,8 +26,8 @@ from integration.gcs_server.server import GcsServer
 FIGURES = os.environ.get("FSD_RELIABILITY")
 """Where the figures of docs/reliability.md go, if they are wanted: then all takes longer."""
 
-SECONDS = 300.0 if FIGURES else 8.0
-ROUND_S = 30.0 if FIGURES else 8.0
+SECONDS = 300.0 if FIGURES else 6.0
+ROUND_S = 30.0 if FIGURES else 6.0
 """So long everybody works; then nobody does, and all is looked at."""
 
 AT_MOST_S = 60.0
@@ -44,7 +44,7 @@ LIMITS: dict[str, int | float | str] = {
     "pack_bytes": "2M",
     "own_pack_bytes": "2M",
 }
-CLOUD_LIMITS = LIMITS | {"lease_s": 16.0, "lease_margin_s": 10.0, "store_retry_s": 4.0, "store_timeout_s": 4.0}
+CLOUD_LIMITS = LIMITS | {"lease_s": 8.0, "lease_margin_s": 5.0, "store_retry_s": 2.0, "store_timeout_s": 3.0}
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def _bucket() -> Iterator[str]:
 
     In the long run one request in twenty fails, too.
     """
-    with serving(GcsServer(rtt_s=0.05, seed=1)) as server:
+    with serving(GcsServer(rtt_s=0.03, seed=1)) as server:
         server.create_bucket("bucket")
         server.faults.add(Slow(1.0), operations=["insert"], probability=0.15)
         for action in (Status(503), Status(429), Reset(), Cut(100), Truncate(1)) if FIGURES else ():

@@ -39,7 +39,9 @@ from integration.program import COMMAND_TIMEOUT_S
 CONFLICT, NOT_FOUND, CORRUPT = 3, 4, 6
 REFUSALS = (CONFLICT, UNREACHABLE)
 KILLED_EVERY = 3
-"""Of the commands of one kind that a machine runs."""
+"""Of the commands of one kind that a machine runs: the second, the fifth and so on."""
+FIRST_GUESS_S = 3.0
+"""Of how long a command takes that never came to its end."""
 
 READS_OF_A_MOUNT = 60
 """Then there is another, which knows nothing: what the kernel has would be read for ever after."""
@@ -82,12 +84,12 @@ class Machine:
         what = str(arguments[0])
         process = self.program.start(*arguments)
         began_s = time.monotonic()
-        usual_s = self._usual_s.get(what)
+        usual_s = self._usual_s.get(what, FIRST_GUESS_S)
         self._begun[what] += 1
-        is_killed = usual_s is not None and self._begun[what] % KILLED_EVERY == 0
+        is_killed = self._begun[what] % KILLED_EVERY == 2
         try:
             output, errors = process.communicate(
-                timeout=usual_s * self.dice.uniform(0.2, 1.0) if is_killed and usual_s else COMMAND_TIMEOUT_S
+                timeout=usual_s * self.dice.uniform(0.2, 1.0) if is_killed else COMMAND_TIMEOUT_S
             )
         except subprocess.TimeoutExpired:
             process.kill()
