@@ -40,6 +40,8 @@ LIMITS: dict[str, int | float | str] = {
     "lease_s": 5.0,
     "lease_margin_s": 3.0,
     "store_retry_s": 1.0,
+    # On a busy machine a daemon that fetches from a slow bucket was seen to take half a minute to end.
+    "unmount_timeout_s": 100.0,
     # Packs of small files that are worth repacking.
     "pack_bytes": "2M",
     "own_pack_bytes": "2M",
