@@ -64,6 +64,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     },
     "Care": {
         "verify": Listed("verify", "Check that a store is whole, and put back what is not."),
+        "config": Listed("configuring", "Show or check the configuration."),
         "gc": Listed("gc", "Delete what nothing needs any more."),
         "delete": Listed("delete", "Delete a tag, branch or subset, or a whole repository."),
         "purge": Listed("purge", "Take a file out of every version, for good."),

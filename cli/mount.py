@@ -30,9 +30,11 @@ NOT_ANSWERING = "not answering"
 
 
 @click.command()
-@click.argument("places", metavar="[STORE] MOUNTPOINT", nargs=-1, required=True)
+@click.argument("places", metavar="[STORE] [MOUNTPOINT]", nargs=-1)
 @click.option("--foreground", is_flag=True, help="Serve the mount from this process, and log to standard error.")
-@click.option("--allow-other", is_flag=True, help="Let other users read the mount, as the system permits.")
+@click.option(
+    "--allow-other/--no-allow-other", default=None, help="Let other users read the mount, as the system permits."
+)
 @click.option(
     "--cache-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -45,7 +47,7 @@ def mount(
     invocation: Invocation,
     places: tuple[str, ...],
     foreground: bool,
-    allow_other: bool,
+    allow_other: bool | None,
     cache_dir: Path | None,
     cache_size: str | None,
     no_interpose: bool,
@@ -53,7 +55,7 @@ def mount(
     """Mount a store: every version of every repository becomes a directory below MOUNTPOINT.
 
     Returns when the mount is ready. STORE is a folder or a URL; without it, the store that --store, FSD_STORE or the
-    configuration names.
+    configuration names. MOUNTPOINT and --allow-other, too, are the configuration's where they are not given.
     """
     if len(places) > 2:
         raise UsageError(f"one store and one mountpoint, not {len(places)} arguments")
@@ -62,14 +64,14 @@ def mount(
     if cache_size is not None:
         limits = dataclasses.replace(limits, cache_bytes=parse_size(cache_size))
     cache = cache_dir or configured.cache_dir
-    mountpoint = Path(os.path.abspath(places[-1]))
+    mountpoint = Path(os.path.abspath(places[-1])) if places else _mountpoint(invocation)
     settings = MountSettings(
         store=_absolute(places[0] if len(places) == 2 else invocation.store_url),
         mountpoint=mountpoint,
         cache=Path(os.path.abspath(cache)) if cache is not None else None,
         cache_home=invocation.cache_home,
         limits=limits,
-        allow_other=allow_other,
+        allow_other=configured.allow_other if allow_other is None else allow_other,
         interposed=not no_interpose,
         notify_address=invocation.environment.get("NOTIFY_SOCKET", "") if foreground else "",
     )
@@ -85,12 +87,16 @@ def mount(
 
 
 @click.command()
-@click.argument("mountpoint", type=Path)  # not click.Path, which asks the mount: its daemon may hang
+@click.argument("mountpoint", type=Path, required=False)  # not click.Path, which asks the mount: its daemon may hang
 @click.option("--lazy", is_flag=True, help="Take the mount away even while it is in use; who is there may finish.")
 @pass_invocation
-def umount(invocation: Invocation, mountpoint: Path, lazy: bool) -> None:
-    """Take a mount down, and wait until its daemon has let go of its cache."""
-    mounts.take_down(mountpoint, lazy=lazy, timeout_s=invocation.settings.limits.unmount_timeout_s)
+def umount(invocation: Invocation, mountpoint: Path | None, lazy: bool) -> None:
+    """Take a mount down, and wait until its daemon has let go of its cache.
+
+    Without MOUNTPOINT, it is the configuration's.
+    """
+    place = mountpoint or _mountpoint(invocation)
+    mounts.take_down(place, lazy=lazy, timeout_s=invocation.settings.limits.unmount_timeout_s)
 
 
 @click.command()
@@ -196,6 +202,14 @@ def _row(mount: mounts.Mount, answer: dict[str, Any] | None) -> list[str]:
 
 def _uptime_s(answer: dict[str, Any]) -> float:
     return max(0, now_us() - int(answer["started_us"])) / 1e6
+
+
+def _mountpoint(invocation: Invocation) -> Path:
+    """The one of the configuration. Raises UsageError."""
+    mountpoint = invocation.settings.mountpoint
+    if mountpoint is None:
+        raise UsageError("no mountpoint is named", hint="give one, or set mountpoint in the configuration")
+    return mountpoint
 
 
 def _daemon(settings: MountSettings) -> list[str]:

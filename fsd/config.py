@@ -4,12 +4,17 @@ Owns the files' format, and sizes as people write them. Knows neither the enviro
 locations are handed in, and what the user typed goes over what is read here.
 
     store = "gs://bucket/prefix"        # or an absolute path, or ~/path
+    mountpoint = "/fsd"                 # where `fsd mount` mounts it
+    allow_other = true                  # other users may read the mount
     cache_dir = "/var/cache/fsd"
     cache_size = "200G"
 
     [limits]                            # any field of fsd.limits.Limits by its name
     read_deadline_s = 60
     fetch_bytes = "256M"
+
+A file of the system's folder that has a `mountpoint` describes one mount of the service. It is read alone for that
+mount; of everybody else's configuration it is the lowest part, and only with its `store`.
 """
 
 from __future__ import annotations
@@ -17,8 +22,8 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from fsd.errors import FsdError, UsageError, near_misses
@@ -45,6 +50,12 @@ class Config:
     cache_dir: Path | None = None
     """None: the default for the store (`default_cache_path`)."""
     limits: Limits = DEFAULT_LIMITS
+    mountpoint: Path | None = None
+    """Where a mount goes that is given no other place."""
+    allow_other: bool = False
+    """Other users may read the mount."""
+    origins: Mapping[str, Path] = field(default_factory=dict, compare=False)
+    """By key, the file that it comes from: `limits.NAME` for a limit. What no file said has none."""
 
     @property
     def cache_size(self) -> int:
@@ -59,21 +70,39 @@ def config_files(system: Path, user: Path) -> list[Path]:
     return [path for path in candidates if path.exists()]
 
 
-def load_config(files: Iterable[Path], *, home: Path) -> Config:
+def load_config(files: Iterable[Path], *, home: Path, system: Path | None = None) -> Config:
     """Read `files`; a later one goes over an earlier one, key by key. `~` stands for `home`.
 
+    Of those in the folder `system` that describe a mount of the service, only the store counts, below all others.
     Raises UsageError for what is wrong in a file, FsdError for a file that cannot be read.
     """
+    tables = [(path, _read(path)) for path in files]
+    of_mounts = [path for path, table in tables if path.parent == system and "mountpoint" in table]
     config = Config()
-    for path in files:
-        try:
-            table = tomllib.loads(path.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path} is not TOML: {error}") from None
-        except OSError as error:
-            raise FsdError(f"cannot read the configuration {path}: {error.strerror}") from error
-        config = _merge(config, table, _Source(path, home))
+    for path, table in sorted(tables, key=lambda each: each[0] not in of_mounts):
+        used = {key: table[key] for key in ("store",) if key in table} if path in of_mounts else table
+        config, problems = _merge(config, used, _Source(path, home))
+        if problems:
+            raise problems[0]
     return config
+
+
+def find_problems(path: Path, *, home: Path) -> list[UsageError]:
+    """Everything that is wrong in one file. Raises FsdError if it cannot be read."""
+    try:
+        table = _read(path)
+    except UsageError as error:
+        return [error]
+    return _merge(Config(), table, _Source(path, home))[1]
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    except OSError as error:
+        raise FsdError(f"cannot read the configuration {path}: {error.strerror}") from error
 
 
 def parse_size(text: str) -> int:
@@ -127,15 +156,29 @@ class _Source:
         return UsageError(f"{self.path}: unknown key {key!r}{where}", hint=hint)
 
 
-def _merge(config: Config, table: Mapping[str, object], source: _Source) -> Config:
-    for key, value in table.items():
-        if key not in _KEYS:
-            raise source.unknown(key, _KEYS)
-        config = _KEYS[key](config, value, source)
+def _merge(config: Config, table: Mapping[str, object], source: _Source) -> tuple[Config, list[UsageError]]:
+    """`config` with what is right in `table`, and everything that is wrong there."""
+    problems: list[UsageError] = []
+    origins = dict(config.origins)
+    for key, value in _flat(table):
+        try:
+            config = _KEYS[key](config, value, source) if key in _KEYS else _set_limit(config, key, value, source)
+            origins[f"{_LIMITS}cache_bytes" if key == "cache_size" else key] = source.path
+        except UsageError as error:
+            problems.append(error)
     limits = table.get("limits")
     if "cache_size" in table and isinstance(limits, dict) and "cache_bytes" in limits:
-        raise UsageError(f"{source.path}: cache_size and limits.cache_bytes are the same; keep one of them")
-    return config
+        problems.append(UsageError(f"{source.path}: cache_size and limits.cache_bytes are the same; keep one of them"))
+    return replace(config, origins=origins), problems
+
+
+def _flat(table: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """The keys and values, each limit for itself as `limits.NAME`."""
+    for key, value in table.items():
+        if key == "limits" and isinstance(value, dict):
+            yield from ((f"{_LIMITS}{name}", limit) for name, limit in value.items())
+        else:
+            yield key, value
 
 
 def _set_store(config: Config, value: object, source: _Source) -> Config:
@@ -146,6 +189,16 @@ def _set_store(config: Config, value: object, source: _Source) -> Config:
     return replace(config, store=store)
 
 
+def _set_mountpoint(config: Config, value: object, source: _Source) -> Config:
+    return replace(config, mountpoint=_path("mountpoint", value, source, "a path that starts with / or ~/"))
+
+
+def _set_allow_other(config: Config, value: object, source: _Source) -> Config:
+    if not isinstance(value, bool):
+        raise source.wrong("allow_other", value, "true or false")
+    return replace(config, allow_other=value)
+
+
 def _set_cache_dir(config: Config, value: object, source: _Source) -> Config:
     return replace(config, cache_dir=_path("cache_dir", value, source, "a path that starts with / or ~/"))
 
@@ -154,32 +207,41 @@ def _set_cache_size(config: Config, value: object, source: _Source) -> Config:
     return replace(config, limits=replace(config.limits, cache_bytes=_size("cache_size", value, source)))
 
 
-def _set_limits(config: Config, value: object, source: _Source) -> Config:
-    if not isinstance(value, dict):
-        raise source.wrong("limits", value, "a table")
-    known = {field.name: field.type for field in fields(Limits)}
-    changes: dict[str, int | float] = {}
-    for name, limit in value.items():
-        if name not in known:
-            raise source.unknown(name, known, " in [limits]")
-        if name.endswith("_bytes"):
-            changes[name] = _size(name, limit, source)
-        elif known[name] in (int, "int"):
-            if type(limit) is not int or limit < 1:
-                raise source.wrong(name, limit, "a whole number, at least 1")
-            changes[name] = limit
-        else:
-            if type(limit) not in (int, float) or not 0 <= limit < math.inf:
-                raise source.wrong(name, limit, "a number, not negative")
-            changes[name] = float(limit)
-    return replace(config, limits=replace(config.limits, **changes))  # type: ignore[arg-type]  # checked above
+def _set_limit(config: Config, key: str, value: object, source: _Source) -> Config:
+    """A limit; whatever else a file has is unknown."""
+    if not key.startswith(_LIMITS):
+        raise source.unknown(key, _KEYS)
+    name = key.removeprefix(_LIMITS)
+    known = {each.name: each.type for each in fields(Limits)}
+    if name not in known:
+        raise source.unknown(name, known, " in [limits]")
+    checked: int | float
+    if name.endswith("_bytes"):
+        checked = _size(name, value, source)
+    elif known[name] in (int, "int"):
+        if type(value) is not int or value < 1:
+            raise source.wrong(name, value, "a whole number, at least 1")
+        checked = value
+    else:
+        if type(value) not in (int, float) or not 0 <= value < math.inf:  # type: ignore[operator]  # one of them
+            raise source.wrong(name, value, "a number, not negative")
+        checked = float(value)  # type: ignore[arg-type]
+    return replace(config, limits=replace(config.limits, **{name: checked}))  # type: ignore[arg-type]  # checked above
 
+
+def _no_table(_: Config, value: object, source: _Source) -> Config:
+    raise source.wrong("limits", value, "a table")
+
+
+_LIMITS = "limits."
 
 _KEYS: dict[str, Callable[[Config, object, _Source], Config]] = {
     "store": _set_store,
     "cache_dir": _set_cache_dir,
     "cache_size": _set_cache_size,
-    "limits": _set_limits,
+    "limits": _no_table,
+    "mountpoint": _set_mountpoint,
+    "allow_other": _set_allow_other,
 }
 
 

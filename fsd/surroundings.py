@@ -50,12 +50,19 @@ class Surroundings:
         """Where fsd keeps what is this user's alone: notes on published folders, edits, logs of daemons."""
         return self.folder("XDG_STATE_HOME", ".local/state") / "fsd"
 
+    @property
+    def config_files(self) -> list[Path]:
+        """The configuration files that count, in the order of increasing weight."""
+        if self.config is not None:
+            return [self.config]
+        return config_files(self.system_config, self.folder("XDG_CONFIG_HOME", ".config") / "fsd" / "config.toml")
+
     @cached_property
     def settings(self) -> Config:
         """What the configuration files say."""
-        user = self.folder("XDG_CONFIG_HOME", ".config") / "fsd" / "config.toml"
-        files = config_files(self.system_config, user) if self.config is None else [self.config]
-        return load_config(files, home=self.home)
+        # A file that was named is meant as it is, also one that describes a mount of the service.
+        system = self.system_config if self.config is None else None
+        return load_config(self.config_files, home=self.home, system=system)
 
     @property
     def default_store(self) -> Path:

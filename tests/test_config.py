@@ -14,6 +14,7 @@ from fsd.config import (
     config_files,
     default_cache_path,
     default_store_path,
+    find_problems,
     format_size,
     load_config,
     parse_size,
@@ -44,6 +45,8 @@ def test_all_keys(tmp_path: Path) -> None:
         store = "gs://bucket/prefix"
         cache_dir = "~/fast/cache"
         cache_size = "100G"
+        mountpoint = "/fsd"
+        allow_other = true
         [limits]
         read_deadline_s = 60
         store_threads = 4
@@ -54,6 +57,7 @@ def test_all_keys(tmp_path: Path) -> None:
     assert config.store == "gs://bucket/prefix"
     assert config.cache_dir == HOME / "fast/cache"
     assert config.cache_size == 100 * GIB
+    assert (config.mountpoint, config.allow_other) == (Path("/fsd"), True)
     assert config.limits == replace(
         DEFAULT_LIMITS,
         cache_bytes=100 * GIB,
@@ -95,6 +99,8 @@ def test_every_limit_can_be_set(tmp_path: Path, name: str) -> None:
         ("store = 'relative'", "store must be a URL, or a path that starts with / or ~/, not 'relative'"),
         ("cache_dir = 'relative'", "cache_dir must be a path that starts with / or ~/, not 'relative'"),
         ("cache_dir = '~other/x'", "cache_dir must be a path"),
+        ("mountpoint = 'fsd'", "mountpoint must be a path that starts with / or ~/, not 'fsd'"),
+        ("allow_other = 'yes'", "allow_other must be true or false, not 'yes'"),
         ("cache_size = 'many'", "cache_size: 'many' is no size; write a number"),
         ("cache_size = 1.5", 'cache_size must be bytes: a whole number, or a text such as "100G", not 1.5'),
         ("cache_size = -1", "cache_size must be bytes"),
@@ -130,6 +136,39 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(FsdError, match=r"cannot read the configuration \S+/folder.toml: Is a directory"):
         load_config([tmp_path / "folder.toml"], home=HOME)
+
+
+def test_every_value_knows_its_file(tmp_path: Path) -> None:
+    config = load(tmp_path, 'store = "/one"\ncache_size = 5', 'store = "/two"\n[limits]\nfetch_attempts = 7')
+    first, second = tmp_path / "0.toml", tmp_path / "1.toml"
+    assert config.origins == {"store": second, "limits.cache_bytes": first, "limits.fetch_attempts": second}
+
+
+def test_all_mistakes_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text("store = 1\nx = 1\nallow_other = true\n[limits]\nstore_threads = 0\nread_deadlines = 1")
+    found = [problem.message for problem in find_problems(path, home=HOME)]
+    assert [message.split(": ")[1].split()[0] for message in found] == ["store", "unknown", "store_threads", "unknown"]
+    path.write_text("store = ")
+    assert ["is not TOML" in problem.message for problem in find_problems(path, home=HOME)] == [True]
+    path.write_text("store = '/a'")
+    assert find_problems(path, home=HOME) == []
+
+
+def test_of_a_mount_of_the_service_others_take_the_store(tmp_path: Path) -> None:
+    system, user = tmp_path / "etc", tmp_path / "user.toml"
+    system.mkdir()
+    (system / "20-data.toml").write_text('store = "/data"\nmountpoint = "/fsd"\ncache_dir = "/c"\nallow_other = true')
+    user.write_text("cache_size = 5")
+    files = config_files(system, user)
+    config = load_config(files, home=HOME, system=system)
+    assert config == replace(Config(store="/data"), limits=replace(DEFAULT_LIMITS, cache_bytes=5))
+    # A file for everybody weighs more, whatever it is called.
+    (system / "10-site.toml").write_text('store = "/site"')
+    assert load_config(config_files(system, user), home=HOME, system=system).store == "/site"
+    # For the mount itself it is the configuration.
+    alone = load_config([system / "20-data.toml"], home=HOME)
+    assert (alone.mountpoint, alone.cache_dir, alone.allow_other) == (Path("/fsd"), Path("/c"), True)
 
 
 def test_files_come_in_the_order_of_their_weight(tmp_path: Path) -> None:
