@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from fsd.clock import now_us
 from fsd.config import format_size, parse_size
 from fsd.daemon import mounts
 from fsd.daemon.settings import MountSettings
-from fsd.daemon.start import start
 from fsd.errors import NotFoundError, UsageError
 from fsd.pins.worktree import find_top
 from fsd_cli.context import Invocation, pass_invocation, run_command
+from fsd_cli.launching import absolute_store, become_daemon, start_daemon
 from fsd_cli.output import json_option, print_json, print_table, say
 from fsd_cli.text import Column, duration, json_time, shown
 from fsd_cli.worktrees import pinned_work_tree_at
@@ -66,7 +65,7 @@ def mount(
     cache = cache_dir or configured.cache_dir
     mountpoint = Path(os.path.abspath(places[-1])) if places else _mountpoint(invocation)
     settings = MountSettings(
-        store=_absolute(places[0] if len(places) == 2 else invocation.store_url),
+        store=absolute_store(places[0] if len(places) == 2 else invocation.store_url),
         mountpoint=mountpoint,
         cache=Path(os.path.abspath(cache)) if cache is not None else None,
         cache_home=invocation.cache_home,
@@ -76,14 +75,8 @@ def mount(
         notify_address=invocation.environment.get("NOTIFY_SOCKET", "") if foreground else "",
     )
     if foreground:
-        command = _daemon(settings)
-        sys.stdout.flush()
-        os.execv(command[0], command)
-    start(
-        lambda descriptor: _daemon(dataclasses.replace(settings, ready_descriptor=descriptor)),
-        _log_of(invocation, mountpoint),
-        timeout_s=limits.ready_timeout_s,
-    )
+        become_daemon(settings)
+    start_daemon(settings, invocation.state)
 
 
 @click.command()
@@ -210,19 +203,3 @@ def _mountpoint(invocation: Invocation) -> Path:
     if mountpoint is None:
         raise UsageError("no mountpoint is named", hint="give one, or set mountpoint in the configuration")
     return mountpoint
-
-
-def _daemon(settings: MountSettings) -> list[str]:
-    # -P: the working directory is nobody's module path.
-    return [sys.executable, "-P", "-m", "fsd_cli.serve", settings.to_json()]
-
-
-def _absolute(store: str) -> str:
-    """The daemon runs elsewhere, so a relative path would mean another folder there."""
-    return store if "://" in store or not store else os.path.abspath(store)
-
-
-def _log_of(invocation: Invocation, mountpoint: Path) -> Path:
-    """A log for each mountpoint: `/mnt/data` has `mnt-data.log`."""
-    name = str(mountpoint).strip("/").replace("/", "-") or "root"
-    return invocation.state / f"{name[-200:]}.log"

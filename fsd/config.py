@@ -96,6 +96,24 @@ def find_problems(path: Path, *, home: Path) -> list[UsageError]:
     return _merge(Config(), table, _Source(path, home))[1]
 
 
+def with_options(config: Config, options: Mapping[str, str]) -> Config:
+    """`config` with `cache_size` and limits as they are written in the options of a mount. Raises UsageError."""
+    table = {key if key in _KEYS else f"{_LIMITS}{key}": _number_or_text(text) for key, text in options.items()}
+    for key, value in table.items():
+        source = _Source(Path("-o"), Path("/"))
+        config = _KEYS[key](config, value, source) if key in _KEYS else _set_limit(config, key, value, source)
+    return config
+
+
+def _number_or_text(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
 def _read(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(path.read_text("utf-8"))

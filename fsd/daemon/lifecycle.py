@@ -127,7 +127,7 @@ def clear_stale(mountpoint: Path) -> None:
     raise FsdError(f"there are too many stale mounts at {mountpoint}", hint=f"clear them with: umount -l {mountpoint}")
 
 
-def mount_options(store_url: str, *, allow_other: bool) -> frozenset[str]:
+def mount_options(store_url: str, *, allow_other: bool, noexec: bool = False) -> frozenset[str]:
     """Options of the mount, besides those of every session. Raises UsageError if others may not be let in."""
     options = {f"fsname={_escaped(store_url)}"}
     if allow_other:
@@ -137,6 +137,8 @@ def mount_options(store_url: str, *, allow_other: bool) -> frozenset[str]:
                 hint="ask an administrator to add it",
             )
         options.add("allow_other")
+    if noexec:
+        options.add("noexec")
     return frozenset(options)
 
 

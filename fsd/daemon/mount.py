@@ -60,7 +60,7 @@ async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope, notifier)
             async with _opened(settings, about) as (store, folder, vfs):
-                options = lifecycle.mount_options(store.url, allow_other=settings.allow_other)
+                options = lifecycle.mount_options(store.url, allow_other=settings.allow_other, noexec=settings.noexec)
                 with mounted(
                     Operations(vfs), settings.mountpoint, options, settings.limits, interposed=settings.interposed
                 ) as session:

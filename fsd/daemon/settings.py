@@ -25,6 +25,8 @@ class MountSettings:
     """Where a user's caches lie."""
     limits: Limits = DEFAULT_LIMITS
     allow_other: bool = False
+    noexec: bool = False
+    """The kernel runs no programs from the mount."""
     interposed: bool = True
     """Whether the C extension may be used."""
     ready_descriptor: int | None = None

@@ -61,13 +61,14 @@ def test_all_mistakes_of_all_files(fsd: Fsd, user_file: Path) -> None:
     system.parent.mkdir()
     # The mount of the service is checked whole, though others take only its store.
     system.write_text("mountpoint = '/fsd'\ncache_dri = '/c'\n")
-    user_file.write_text("store = 1\n[limits]\nfetch_attempt = 7\n")
+    user_file.write_text("store = 1\n[limits]\nunmount_timeout = 7\n")
     code, out, err = fsd.result("config", "check")
     assert code == 2
     assert out.splitlines() == [
         f"{system}: unknown key 'cache_dri'; did you mean 'cache_dir' or 'cache_size'?",
         f"{user_file}: store must be a URL, or a path that starts with / or ~/, not 1",
-        f"{user_file}: unknown key 'fetch_attempt' in [limits]; did you mean 'fetch_attempts'?",
+        f"{user_file}: unknown key 'unmount_timeout' in [limits]; did you mean 'unmount_timeout_s'"
+        " or 'entry_timeout_s' or 'immutable_timeout_s'?",
     ]
     assert err == "fsd: 3 mistakes in the configuration\n"
 

@@ -20,6 +20,7 @@ def test_settings_round_trip(cache: Path | None) -> None:
         cache_home=Path("/home/u/.cache"),
         limits=dataclasses.replace(DEFAULT_LIMITS, cache_bytes=123, read_deadline_s=0.5),
         allow_other=True,
+        noexec=True,
         interposed=False,
         ready_descriptor=7,
         notify_address="@x",
