@@ -201,5 +201,5 @@ def _mountpoint(invocation: Invocation) -> Path:
     """The one of the configuration. Raises UsageError."""
     mountpoint = invocation.settings.mountpoint
     if mountpoint is None:
-        raise UsageError("no mountpoint is named", hint="give one, or set mountpoint in the configuration")
+        raise UsageError("missing argument MOUNTPOINT", hint="give one, or set mountpoint in the configuration")
     return mountpoint

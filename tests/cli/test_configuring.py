@@ -87,4 +87,4 @@ def test_one_file(fsd: Fsd, tmp_path: Path) -> None:
 
 def test_a_mount_needs_a_mountpoint(fsd: Fsd) -> None:
     for command in ("mount", "umount"):
-        assert "no mountpoint is named; give one, or set mountpoint" in fsd.fails(2, command)
+        assert "missing argument MOUNTPOINT; give one, or set mountpoint" in fsd.fails(2, command)
