@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import click
 from fsd.clock import now_us
 from fsd.config import format_size, parse_size
 from fsd.daemon import mounts
+from fsd.daemon.lifecycle import clear_stale
 from fsd.daemon.settings import MountSettings
 from fsd.errors import NotFoundError, UsageError
 from fsd.pins.worktree import find_top
@@ -58,10 +60,11 @@ def mount(
     """
     if len(places) > 2:
         raise UsageError(f"one store and one mountpoint, not {len(places)} arguments")
-    configured = invocation.settings
-    limits = configured.limits
+    source = invocation.config_source
     if cache_size is not None:
-        limits = dataclasses.replace(limits, cache_bytes=parse_size(cache_size))
+        parse_size(cache_size)
+        source = dataclasses.replace(source, options={"cache_size": cache_size})
+    configured = source.load()
     cache = cache_dir or configured.cache_dir
     mountpoint = Path(os.path.abspath(places[-1])) if places else _mountpoint(invocation)
     settings = MountSettings(
@@ -69,10 +72,12 @@ def mount(
         mountpoint=mountpoint,
         cache=Path(os.path.abspath(cache)) if cache is not None else None,
         cache_home=invocation.cache_home,
-        limits=limits,
+        limits=configured.limits,
         allow_other=configured.allow_other if allow_other is None else allow_other,
         interposed=not no_interpose,
         notify_address=invocation.environment.get("NOTIFY_SOCKET", "") if foreground else "",
+        watchdog_s=_watchdog_s(invocation.environment) if foreground else None,
+        config=source,
     )
     if foreground:
         become_daemon(settings)
@@ -82,13 +87,17 @@ def mount(
 @click.command()
 @click.argument("mountpoint", type=Path, required=False)  # not click.Path, which asks the mount: its daemon may hang
 @click.option("--lazy", is_flag=True, help="Take the mount away even while it is in use; who is there may finish.")
+@click.option("--stale", is_flag=True, help="Take away only what a daemon that died has left behind, if anything.")
 @pass_invocation
-def umount(invocation: Invocation, mountpoint: Path | None, lazy: bool) -> None:
+def umount(invocation: Invocation, mountpoint: Path | None, lazy: bool, stale: bool) -> None:
     """Take a mount down, and wait until its daemon has let go of its cache.
 
     Without MOUNTPOINT, it is the configuration's.
     """
     place = mountpoint or _mountpoint(invocation)
+    if stale:
+        clear_stale(place)
+        return
     mounts.take_down(place, lazy=lazy, timeout_s=invocation.settings.limits.unmount_timeout_s)
 
 
@@ -195,6 +204,13 @@ def _row(mount: mounts.Mount, answer: dict[str, Any] | None) -> list[str]:
 
 def _uptime_s(answer: dict[str, Any]) -> float:
     return max(0, now_us() - int(answer["started_us"])) / 1e6
+
+
+def _watchdog_s(environment: Mapping[str, str]) -> float | None:
+    """What the service manager demands of us (sd_watchdog_enabled(3))."""
+    microseconds = environment.get("WATCHDOG_USEC", "")
+    is_ours = environment.get("WATCHDOG_PID", "") in ("", str(os.getpid()))
+    return int(microseconds) / 1e6 if is_ours and microseconds.isdecimal() else None
 
 
 def _mountpoint(invocation: Invocation) -> Path:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from fsd.config import with_options
 from fsd.daemon.settings import MountSettings
 from fsd.errors import UsageError
 from fsd_cli.context import Invocation
@@ -89,7 +89,8 @@ def _environment() -> Mapping[str, str]:
 
 def _settings(environment: Mapping[str, str], store: str, mountpoint: Path, options: MountOptions) -> MountSettings:
     invocation = Invocation(environment=environment, config=options.config)
-    configured = with_options(invocation.settings, options.settings)
+    source = replace(invocation.config_source, options=options.settings)
+    configured = source.load()
     return MountSettings(
         store=absolute_store(store),
         mountpoint=Path(os.path.abspath(mountpoint)),
@@ -99,4 +100,5 @@ def _settings(environment: Mapping[str, str], store: str, mountpoint: Path, opti
         allow_other=configured.allow_other if options.allow_other is None else options.allow_other,
         noexec=options.noexec,
         interposed=options.interposed,
+        config=source,
     )

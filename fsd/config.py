@@ -63,6 +63,23 @@ class Config:
         return self.limits.cache_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigSource:
+    """Where a configuration was read, so that it can be read again."""
+
+    files: tuple[Path, ...]
+    """In the order of increasing weight."""
+    home: Path
+    system: Path | None = None
+    """The folder of `load_config`."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What goes over all files (`with_options`)."""
+
+    def load(self) -> Config:
+        """What holds now. Raises UsageError, FsdError."""
+        return with_options(load_config(self.files, home=self.home, system=self.system), self.options)
+
+
 def config_files(system: Path, user: Path) -> list[Path]:
     """The files that are there, in the order of increasing weight: `*.toml` in the folder `system` by name, then the
     file `user`."""

@@ -115,6 +115,11 @@ class Limits:
     ready_timeout_s: float = 30.0
     """`fsd mount` waits this long for the daemon."""
     unmount_timeout_s: float = 30.0
+    stop_wait_s: float = 20.0
+    """A daemon that is told to stop waits so long for those who use the mount, before it takes it away from them.
+    systemd's TimeoutStopSec has to be longer."""
+    status_interval_s: float = 5.0
+    """How often the service manager hears what the daemon does."""
     kernel_read_ahead_bytes: int = 1 * MIB
     """Written to the mount's bdi where we may (root): 1 MiB READs instead of 128 KiB."""
     max_background: int = 512

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from fsd.config import Config, config_files, default_store_path, load_config
+from fsd.config import Config, ConfigSource, config_files, default_store_path
 
 SYSTEM_CONFIG = Path("/etc/fsd")
 STORE_VARIABLE = "FSD_STORE"
@@ -57,12 +57,17 @@ class Surroundings:
             return [self.config]
         return config_files(self.system_config, self.folder("XDG_CONFIG_HOME", ".config") / "fsd" / "config.toml")
 
+    @property
+    def config_source(self) -> ConfigSource:
+        """From where the configuration is read."""
+        # A file that was named is meant as it is, also one that describes a mount of the service.
+        system = self.system_config if self.config is None else None
+        return ConfigSource(tuple(self.config_files), self.home, system)
+
     @cached_property
     def settings(self) -> Config:
         """What the configuration files say."""
-        # A file that was named is meant as it is, also one that describes a mount of the service.
-        system = self.system_config if self.config is None else None
-        return load_config(self.config_files, home=self.home, system=system)
+        return self.config_source.load()
 
     @property
     def default_store(self) -> Path:

@@ -28,11 +28,16 @@ class Program:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(elsewhere)}
         self.environment = kept | {"HOME": str(home), "FSD_STORE": str(self.store)}
 
+    @property
+    def command(self) -> list[str]:
+        """How it is started."""
+        return [*self.wrapper, sys.executable, "-m", "fsd_cli"]
+
     def run(
         self, *arguments: str | Path | bytes, timeout_s: float = COMMAND_TIMEOUT_S
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, whatever its exit code."""
-        command = [*self.wrapper, sys.executable, "-m", "fsd_cli", *(os.fspath(argument) for argument in arguments)]
+        command = [*self.command, *(os.fspath(argument) for argument in arguments)]
         return subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
         )
@@ -50,7 +55,7 @@ class Program:
     def start(self, *arguments: str | Path, stdout: IO[bytes] | int = subprocess.PIPE) -> subprocess.Popen[str]:
         """Start a command and return at once; the caller ends it."""
         return subprocess.Popen(
-            [*self.wrapper, sys.executable, "-m", "fsd_cli", *map(str, arguments)],
+            [*self.command, *map(str, arguments)],
             env=self.environment,
             stdout=stdout,
             stderr=subprocess.PIPE,

@@ -8,7 +8,7 @@ not know files, paths or trees: it is asked for chunks.
     start_fetch                                            read-ahead
 
 Invariants: no byte leaves that was not checked against its chunk's id, when it arrived or since the last start; no read
-takes longer than its deadline; no lock is held across a fetch; what is on disk stays below `limits.cache_bytes`.
+takes longer than its deadline; no lock is held across a fetch; what is on disk stays below the limit.
 
 Concurrency: for the tasks of one trio loop. The background tasks (flush, eviction, slots, fetch jobs) live in a
 nursery of the cache and are cancelled when it closes, which flushes at the end.
@@ -359,6 +359,12 @@ class Cache:
         return self._fetcher.start(wanted)
 
     # --- about it
+
+    def resize(self, limit_bytes: int) -> None:
+        """Take up to `limit_bytes` on disk from now on; what is beyond that is evicted soon."""
+        self._evictor.resize(limit_bytes)
+        self._objects.resize(int(limit_bytes * METADATA_SHARE))
+        self.window_bytes = limit_bytes // WINDOW_SHARE
 
     async def flush(self) -> None:
         """Record on disk what was fetched so far."""

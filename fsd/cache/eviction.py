@@ -63,10 +63,8 @@ class Evictor:
         self._mirrors = mirrors
         self._presence = presence
         self._pins = pins
-        self.limit_bytes = limit_bytes
-        self._low_bytes = int(limit_bytes * low_water)
-        # Between the two marks, eviction runs beside the writing; at the limit, writing waits for it.
-        self._wake_bytes = (self._low_bytes + limit_bytes) // 2
+        self._low_water = low_water
+        self._set_limit(limit_bytes)
         self._extent_bytes = extent_bytes
         self._other_bytes = other_bytes
         self._directory = directory
@@ -86,6 +84,17 @@ class Evictor:
         self.evicted_bytes = 0
         self.evicted_chunks = 0
         self.evicted_extents = 0
+
+    def _set_limit(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._low_bytes = int(limit_bytes * self._low_water)
+        # Between the two marks, eviction runs beside the writing; at the limit, writing waits for it.
+        self._wake_bytes = (self._low_bytes + limit_bytes) // 2
+
+    def resize(self, limit_bytes: int) -> None:
+        """Have another limit from now on; what is beyond it is evicted soon."""
+        self._set_limit(limit_bytes)
+        self.wake_if_full()
 
     @property
     def used_bytes(self) -> int:

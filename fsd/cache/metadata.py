@@ -76,6 +76,10 @@ class ObjectFiles:
         self.used_bytes = 0
         self.evicted_objects = 0
 
+    def resize(self, limit_bytes: int) -> None:
+        """Have another limit, from the next object that is kept on."""
+        self._limit_bytes = limit_bytes
+
     def load(self) -> None:
         """Learn what is on disk, and keep no more of it than may be, in a thread before anything else."""
         self._directory.mkdir(mode=0o700, exist_ok=True)

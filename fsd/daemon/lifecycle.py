@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONF = Path("/etc/fuse.conf")
+PROCESS_STATUS = Path("/proc/self/status")
+
+_CAP_SYS_ADMIN = 21
 
 _ANSWER_TIMEOUT_S = 5.0
 """What lies at the mountpoint may be somebody else's file system, whose server is stuck."""
@@ -40,8 +43,18 @@ def check_fuse() -> None:
         )
     if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
         raise FsdError(f"no right to use {FUSE_DEVICE}", hint=f"as root: chmod 666 {FUSE_DEVICE}, as udev would do")
-    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+    if not may_mount() and shutil.which("fusermount3") is None:
         raise FsdError("mounting as an ordinary user takes fusermount3", hint="install the package fuse3")
+
+
+def may_mount() -> bool:
+    """Whether the kernel lets this process mount: root, or a service's user that was given CAP_SYS_ADMIN."""
+    try:
+        lines = PROCESS_STATUS.read_text().split("\n")
+    except OSError:
+        return os.geteuid() == 0
+    effective = next((line.split()[1] for line in lines if line.startswith("CapEff:")), "0")
+    return bool(int(effective, 16) >> _CAP_SYS_ADMIN & 1)
 
 
 @contextmanager
@@ -95,7 +108,7 @@ def prepare_mountpoint(mountpoint: Path) -> None:
         raise FsdError(f"cannot use the mountpoint {mountpoint}: {error}") from error
     except OSError as error:
         raise FsdError(f"cannot use the mountpoint {mountpoint}: {os.strerror(error.errno or errno.EIO)}") from error
-    if not os.access(mountpoint, os.W_OK):
+    if not may_mount() and not os.access(mountpoint, os.W_OK):
         raise FsdError(
             f"no right to mount at {mountpoint}", hint="an ordinary user mounts at a directory that is theirs to write"
         )
@@ -131,7 +144,7 @@ def mount_options(store_url: str, *, allow_other: bool, noexec: bool = False) ->
     """Options of the mount, besides those of every session. Raises UsageError if others may not be let in."""
     options = {f"fsname={_escaped(store_url)}"}
     if allow_other:
-        if os.geteuid() != 0 and not _user_allow_other():
+        if not may_mount() and not _user_allow_other():
             raise UsageError(
                 f"--allow-other is not permitted: {FUSE_CONF} lacks the line user_allow_other",
                 hint="ask an administrator to add it",

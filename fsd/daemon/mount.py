@@ -13,7 +13,7 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
@@ -24,6 +24,7 @@ from fsd.daemon import control, lifecycle
 from fsd.daemon.lifecycle import ReadyPipe
 from fsd.daemon.markers import KnownMarkers
 from fsd.daemon.notify import Notifier
+from fsd.daemon.service import Reloader, Stopper, describe, give_signs_of_life, tell_status
 from fsd.daemon.settings import MountSettings
 from fsd.errors import FsdError
 from fsd.format.marker import StoreMarker
@@ -49,40 +50,55 @@ KNOWN_REFS = "refs.json"
 
 
 async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -> None:
-    """Mount and serve until somebody unmounts, or SIGTERM or SIGINT comes; then unmount and close everything.
+    """Mount and serve until somebody unmounts, or a signal ends it (`service`); then unmount and close everything.
 
     Tells `ready` and `notifier` when the mount answers. Raises FsdError for what cannot be mounted.
     """
     lifecycle.check_fuse()
     about = {"pid": os.getpid(), "mountpoint": str(settings.mountpoint), "started_us": now_us()}
-    with ExitStack() as until_mounted, trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with (
+        ExitStack() as until_mounted,
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as ends,
+        trio.open_signal_receiver(signal.SIGHUP) as reloads,
+    ):
         until_mounted.enter_context(lifecycle.prepared(settings.mountpoint))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope, notifier)
-            async with _opened(settings, about) as (store, folder, vfs):
-                options = lifecycle.mount_options(store.url, allow_other=settings.allow_other, noexec=settings.noexec)
+            stopper = Stopper(settings.mountpoint, settings.limits, notifier, nursery.cancel_scope)
+            nursery.start_soon(stopper.run, ends, nursery)
+            async with _opened(settings, about) as opened:
+                options = lifecycle.mount_options(
+                    opened.store.url, allow_other=settings.allow_other, noexec=settings.noexec
+                )
                 with mounted(
-                    Operations(vfs), settings.mountpoint, options, settings.limits, interposed=settings.interposed
+                    Operations(opened.vfs),
+                    settings.mountpoint,
+                    options,
+                    settings.limits,
+                    interposed=settings.interposed,
                 ) as session:
                     until_mounted.close()
-                    nursery.start_soon(_control, folder, about, vfs)
-                    nursery.start_soon(_announce, settings, about, session, ready, notifier)
+                    stopper.is_mounted = True
+                    nursery.start_soon(_control, opened.folder, about, opened.vfs)
+                    nursery.start_soon(Reloader(settings, opened.cache, notifier).run, reloads)
+                    nursery.start_soon(_announce, settings, about, session, ready, notifier, opened.cache)
                     await session.serve()
                     log.info("unmounted")
                     notifier.stopping()
             nursery.cancel_scope.cancel()
 
 
-async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope, notifier: Notifier) -> None:
-    async for number in signals:
-        log.info("got %s: unmounting", signal.Signals(number).name)
-        notifier.stopping()
-        scope.cancel()
+class _Opened(NamedTuple):
+    """Everything below the kernel."""
+
+    store: Store
+    folder: Path
+    """The cache's."""
+    cache: Cache
+    vfs: Vfs
 
 
 @asynccontextmanager
-async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterator[tuple[Store, Path, Vfs]]:
-    """Everything below the kernel; the folder is the cache's."""
+async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterator[_Opened]:
     limits = settings.limits
     async with AsyncExitStack() as stack:
         store = open_store(settings.store, limits)
@@ -99,7 +115,7 @@ async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterat
         repositories = await open_repositories(store, limits, marker=marker, loader=loader)
         known_refs = folder / KNOWN_REFS
         opening = Vfs.open(repositories, cache, limits, about=about, known_refs=known_refs, known_repositories=listed)
-        yield store, folder, await stack.enter_async_context(opening)
+        yield _Opened(store, folder, cache, await stack.enter_async_context(opening))
 
 
 async def _ask_first(store: Store, markers: KnownMarkers, wait_s: float) -> tuple[StoreMarker, Sequence[str] | None]:
@@ -144,9 +160,14 @@ async def _close(store: Store) -> None:
 
 
 async def _announce(
-    settings: MountSettings, about: dict[str, Any], session: Session, ready: ReadyPipe, notifier: Notifier
+    settings: MountSettings,
+    about: dict[str, Any],
+    session: Session,
+    ready: ReadyPipe,
+    notifier: Notifier,
+    cache: Cache,
 ) -> None:
-    """Once the mount answers, tune it and tell who waits for it."""
+    """Once the mount answers, tune it and tell who waits for it; then go on telling how it is."""
     device = (await trio.to_thread.run_sync(os.stat, session.mountpoint, abandon_on_cancel=True)).st_dev
     name = f"{os.major(device)}:{os.minor(device)}"
     limits = settings.limits
@@ -157,4 +178,10 @@ async def _announce(
     about["opens_files"] = interpose.State.NO_OPEN not in state
     log.info("%s is mounted at %s", settings.store, settings.mountpoint)
     ready.ready()
-    notifier.ready(f"{settings.store} at {settings.mountpoint}")
+    notifier.ready(describe(settings, cache))
+    if not notifier.is_heard:
+        return
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tell_status, notifier, settings, cache)
+        if settings.watchdog_s is not None:
+            nursery.start_soon(give_signs_of_life, notifier, settings.watchdog_s)

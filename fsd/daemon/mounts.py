@@ -139,12 +139,11 @@ def unmount(path: str | os.PathLike[str], *, lazy: bool = False) -> None:
     Raises MountBusyError, NotFoundError if nothing is mounted there, FsdError if we may not.
     """
     place = _place(path)
-    if os.geteuid() == 0:
-        number = _umount2(place, lazy=lazy)
-        if number == 0:
-            return
-        if number != errno.EPERM:
-            raise _unmount_error(place, number)
+    number = _umount2(place, lazy=lazy)
+    if number == 0:
+        return
+    if number != errno.EPERM:
+        raise _unmount_error(place, number)
     command = shutil.which("fusermount3")
     if command is None:
         raise FsdError("there is no fusermount3", hint="install the package fuse3")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +15,11 @@ class Notifier:
     def __init__(self, address: str = "") -> None:
         # A leading @ stands for the NUL of an abstract address.
         self._address = "\0" + address[1:] if address.startswith("@") else address
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a service manager."""
+        return bool(self._address)
 
     def ready(self, status: str) -> None:
         """The daemon serves."""
@@ -26,6 +32,11 @@ class Notifier:
     def stopping(self) -> None:
         """The daemon is about to end."""
         self._send("STOPPING=1")
+
+    def reloading(self) -> None:
+        """The configuration is being read again; `ready` says when that is done."""
+        # Since version 253 systemd wants to know since when.
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def watchdog(self) -> None:
         """A sign of life, for a unit with WatchdogSec."""

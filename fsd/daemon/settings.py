@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fsd.config import ConfigSource
 from fsd.limits import DEFAULT_LIMITS, Limits
 
 
@@ -33,6 +34,10 @@ class MountSettings:
     """Inherited; see `lifecycle.ReadyPipe`."""
     notify_address: str = field(default="")
     """The service manager's socket, '' without one."""
+    watchdog_s: float | None = None
+    """The service manager kills a daemon that gives no sign of life for so long."""
+    config: ConfigSource | None = None
+    """Where the limits come from, to be read again on SIGHUP."""
 
     def to_json(self) -> str:
         """One line; `from_json` reads it."""
@@ -47,4 +52,15 @@ class MountSettings:
         values["cache"] = Path(values["cache"]) if values["cache"] is not None else None
         values["cache_home"] = Path(values["cache_home"])
         values["limits"] = Limits(**values["limits"])
+        if values["config"] is not None:
+            values["config"] = _config_source(values["config"])
         return cls(**values)
+
+
+def _config_source(values: dict[str, Any]) -> ConfigSource:
+    return ConfigSource(
+        files=tuple(map(Path, values["files"])),
+        home=Path(values["home"]),
+        system=Path(values["system"]) if values["system"] is not None else None,
+        options=values["options"],
+    )

@@ -158,7 +158,7 @@ class Holdings:
         wanted = seen.size_bytes - seen.pinned_bytes
         pinned = self._stock.pinned_bytes()
         why = f", where {format_size(pinned)} are pinned" if pinned else ""
-        limit = format_size(self._limits.cache_bytes)
+        limit = format_size(self._cache.statistics().limit_bytes)
         return TooLargeError(
             f"{place.name} takes {format_size(wanted)}, and there is room for {format_size(room)} in a cache of {limit}"
             f"{why}",

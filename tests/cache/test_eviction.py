@@ -45,6 +45,14 @@ async def wait_evicted(cache: Cache) -> None:
         evicted = cache.statistics().evicted_chunks
 
 
+async def wait_used(cache: Cache, at_most: int) -> None:
+    """Wait until the cache takes no more than that."""
+    while True:
+        if cache.statistics().used_bytes <= at_most:
+            return
+        await trio.sleep(0.002)
+
+
 async def check_account(cache: Cache, directory: Path) -> None:
     """What is counted is what is on the disk, as soon as the eviction that runs beside the reading has paused.
 
@@ -233,3 +241,19 @@ async def test_data_that_no_record_names_is_found_after_a_crash(tmp_path: Path) 
         for chunks in packs[2:]:
             await read_all(cache, world, chunks)
         assert disk_bytes(tmp_path) <= 1.02 * SMALL.cache_bytes
+
+
+async def test_another_limit_holds_at_once(tmp_path: Path) -> None:
+    world = World()
+    chunks = await world.add_random_pack(60, 100_000)
+    async with Cache.open(tmp_path, world.source, SMALL) as cache:
+        await read_all(cache, world, chunks)
+        assert cache.statistics().evicted_chunks == 0
+        cache.resize(4 * MIB)
+        await wait_used(cache, 4 * MIB)
+        assert cache.statistics().limit_bytes == 4 * MIB
+        cache.resize(20 * MIB)
+        before = cache.statistics().evicted_chunks
+        await read_all(cache, world, chunks)
+        assert cache.statistics().evicted_chunks == before
+        assert cache.window_bytes == 20 * MIB // 8

@@ -45,7 +45,9 @@ def test_no_fuse_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_others_are_let_in_only_where_the_system_permits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     conf = tmp_path / "fuse.conf"
     monkeypatch.setattr(lifecycle, "FUSE_CONF", conf)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    status = tmp_path / "status"
+    status.write_text("CapPrm:\tffffffffffffffff\nCapEff:\t0000000000000000\n")
+    monkeypatch.setattr(lifecycle, "PROCESS_STATUS", status)
     with pytest.raises(UsageError, match="lacks the line user_allow_other"):
         lifecycle.mount_options("store", allow_other=True)
     conf.write_text("#user_allow_other\n")
@@ -53,8 +55,8 @@ def test_others_are_let_in_only_where_the_system_permits(tmp_path: Path, monkeyp
         lifecycle.mount_options("store", allow_other=True)
     conf.write_text("mount_max = 10\nuser_allow_other\n")
     assert lifecycle.mount_options("store", allow_other=True) == {"fsname=store", "allow_other"}
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
     conf.unlink()
+    status.write_text("CapEff:\t0000000000200000\n")  # CAP_SYS_ADMIN alone, as the service has it
     assert "allow_other" in lifecycle.mount_options("store", allow_other=True)
 
 

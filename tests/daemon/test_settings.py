@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fsd.config import ConfigSource
 from fsd.daemon.settings import MountSettings
 from fsd.limits import DEFAULT_LIMITS
 
@@ -24,6 +25,8 @@ def test_settings_round_trip(cache: Path | None) -> None:
         interposed=False,
         ready_descriptor=7,
         notify_address="@x",
+        watchdog_s=1.5,
+        config=ConfigSource((Path("/etc/a.toml"),), Path("/home/u"), Path("/etc/fsd"), {"cache_size": "1G"}),
     )
     text = settings.to_json()
     assert "\n" not in text
