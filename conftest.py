@@ -5,6 +5,7 @@ this machine's Git, clouds and proxies is found.
   Hypothesis' `@given` works as well: each example is a run of its own.
 - A test that asks for `autojump_clock` runs in virtual time, which jumps ahead whenever every task sleeps. (It knows
   nothing of threads: use it with stores in memory.)
+- `@pytest.mark.slow` is for what takes minutes: `script/test --all` and `.ci/run` have it.
 - A test that means an ERROR to be logged asks for `error_logs` and says itself which records there must be.
 """
 
@@ -34,9 +35,24 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("fsd")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all`: also the slow tests."""
+    parser.addoption("--all", action="store_true", help="run also the tests that are marked slow")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker."""
+    """Declare the markers."""
     config.addinivalue_line("markers", "timeout_s(seconds): how long an async test may take")
+    config.addinivalue_line("markers", "slow: runs only with --all")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is slow, unless it was asked for."""
+    if config.getoption("--all"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow") is not None:
+            item.add_marker(pytest.mark.skip(reason="slow: run with --all"))
 
 
 @pytest.hookimpl(wrapper=True)

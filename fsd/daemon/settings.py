@@ -40,8 +40,10 @@ class MountSettings:
     """Where the limits come from, to be read again on SIGHUP."""
 
     def to_json(self) -> str:
-        """One line; `from_json` reads it."""
+        """One line; `from_json` reads it. It shows in lists of processes: limits at their defaults are left out."""
         values = dataclasses.asdict(self)
+        defaults = dataclasses.asdict(DEFAULT_LIMITS)
+        values["limits"] = {name: value for name, value in values["limits"].items() if value != defaults[name]}
         return json.dumps(values, default=os.fspath)
 
     @classmethod
