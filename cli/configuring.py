@@ -91,6 +91,8 @@ def _settings(invocation: Invocation) -> Iterator[Setting]:
         "allow_other": configured.allow_other,
         "cache_dir": _text(configured.cache_dir),
         "cache_size": configured.cache_size,
+        "log_format": configured.log_format,
+        "log_level": configured.log_level,
     }
     for key, value in values.items():
         yield Setting(key, value, origins.get("limits.cache_bytes" if key == "cache_size" else key, DEFAULT))

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from fsd.clock import now_us
-from fsd.config import format_size, parse_size
+from fsd.config import LOG_FORMATS, LOG_LEVELS, format_size, parse_size
 from fsd.daemon import mounts
 from fsd.daemon.lifecycle import clear_stale
 from fsd.daemon.settings import MountSettings
@@ -42,6 +42,10 @@ NOT_ANSWERING = "not answering"
     help="Keep fetched data here. Default: the configuration's, or a folder of the store's own in ~/.cache/fsd.",
 )
 @click.option("--cache-size", metavar="SIZE", help="What the cache may take on disk, such as 200G.")
+@click.option("--log-format", type=click.Choice(LOG_FORMATS), help="How the daemon logs. Default: auto.")
+@click.option(
+    "--log-level", type=click.Choice(LOG_LEVELS), help="How important what it logs is at least. Default: info."
+)
 @click.option("--no-interpose", is_flag=True, help="Open files the ordinary way, without the C extension. Slower.")
 @pass_invocation
 def mount(
@@ -51,6 +55,8 @@ def mount(
     allow_other: bool | None,
     cache_dir: Path | None,
     cache_size: str | None,
+    log_format: str | None,
+    log_level: str | None,
     no_interpose: bool,
 ) -> None:
     """Mount a store: every version of every repository becomes a directory below MOUNTPOINT.
@@ -60,10 +66,11 @@ def mount(
     """
     if len(places) > 2:
         raise UsageError(f"one store and one mountpoint, not {len(places)} arguments")
-    source = invocation.config_source
     if cache_size is not None:
         parse_size(cache_size)
-        source = dataclasses.replace(source, options={"cache_size": cache_size})
+    said = {"cache_size": cache_size, "log_format": log_format, "log_level": log_level}
+    options = {key: value for key, value in said.items() if value is not None}
+    source = dataclasses.replace(invocation.config_source, options=options)
     configured = source.load()
     cache = cache_dir or configured.cache_dir
     mountpoint = Path(os.path.abspath(places[-1])) if places else _mountpoint(invocation)
@@ -75,6 +82,8 @@ def mount(
         limits=configured.limits,
         allow_other=configured.allow_other if allow_other is None else allow_other,
         interposed=not no_interpose,
+        log_format=configured.log_format,
+        log_level=configured.log_level,
         notify_address=invocation.environment.get("NOTIFY_SOCKET", "") if foreground else "",
         watchdog_s=_watchdog_s(invocation.environment) if foreground else None,
         config=source,

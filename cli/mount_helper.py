@@ -54,8 +54,8 @@ def command(
     """Mount a store, for mount(8): mount -t fsd STORE MOUNTPOINT -o allow_other,cache_size=100G
 
     STORE is a folder or a URL, such as gs://bucket/prefix. The options are allow_other, cache_dir=PATH,
-    cache_size=SIZE, config=FILE, no_interpose, noexec, any limit of the configuration by its name, and those of every
-    file system.
+    cache_size=SIZE, config=FILE, log_format=FORMAT, log_level=LEVEL, no_interpose, noexec, any limit of the
+    configuration by its name, and those of every file system.
     """
     del kind, no_mtab  # mount(8) passes them; neither changes anything
     environment = _environment()
@@ -100,5 +100,7 @@ def _settings(environment: Mapping[str, str], store: str, mountpoint: Path, opti
         allow_other=configured.allow_other if options.allow_other is None else options.allow_other,
         noexec=options.noexec,
         interposed=options.interposed,
+        log_format=configured.log_format,
+        log_level=configured.log_level,
         config=source,
     )

@@ -28,7 +28,7 @@ WITHOUT_EFFECT = frozenset(
 _PREFIXES_WITHOUT_EFFECT = ("x-", "X-", "comment=", "uhelper=", "helper=")
 
 _FLAGS = ("allow_other", "no_interpose", "noexec")
-_VALUES = ("cache_dir", "cache_size", "config")
+_VALUES = ("cache_dir", "cache_size", "config", "log_format", "log_level")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class MountOptions:
     allow_other: bool | None = None
     cache_dir: Path | None = None
     settings: dict[str, str] = field(default_factory=dict)
-    """`cache_size` and limits by name, as written."""
+    """The rest, and limits by name, as written."""
     interposed: bool = True
     noexec: bool = False
 

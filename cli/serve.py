@@ -6,12 +6,12 @@ through a pipe, to who started it, how the start went; ends with the exit codes 
 
 from __future__ import annotations
 
-import logging
+import os
 import sys
 
 import trio
 
-from fsd.daemon import process
+from fsd.daemon import logs, process
 from fsd.daemon.lifecycle import ReadyPipe
 from fsd.daemon.mount import serve
 from fsd.daemon.notify import Notifier
@@ -23,13 +23,8 @@ from fsd_cli.failures import cause_of, exit_code_of, message_of, report
 def main(argument: str) -> int:
     """Serve the mount that `argument` (a `MountSettings` as JSON) describes, until it is unmounted."""
     settings = MountSettings.from_json(argument)
-    in_background = settings.ready_descriptor is not None
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        # Who runs it in the foreground, as a service manager does, has times of their own.
-        format="%(asctime)s %(levelname)s %(message)s" if in_background else "%(levelname)s %(message)s",
-    )
+    # Who runs it in the foreground, as a service manager does, has times of their own.
+    logs.set_up(_log_format(settings.log_format), settings.log_level, timed=settings.ready_descriptor is not None)
     process.tune()
     ready = ReadyPipe(settings.ready_descriptor)
     notifier = Notifier(settings.notify_address)
@@ -42,6 +37,12 @@ def main(argument: str) -> int:
         report(error, debug=not known)
         return exit_code_of(error)
     return 0
+
+
+def _log_format(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return "journal" if logs.goes_to_journal(os.environ.get("JOURNAL_STREAM", ""), sys.stderr.fileno()) else "text"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ locations are handed in, and what the user typed goes over what is read here.
     allow_other = true                  # other users may read the mount
     cache_dir = "/var/cache/fsd"
     cache_size = "200G"
+    log_format = "json"                 # of the daemon; "text", or "auto": the journal's where that listens
+    log_level = "info"
 
     [limits]                            # any field of fsd.limits.Limits by its name
     read_deadline_s = 60
@@ -41,6 +43,10 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
 _MAX_SIZE = (1 << 63) - 1
 
 
+LOG_FORMATS = ("auto", "text", "json", "journal")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """What the files said; defaults where they said nothing."""
@@ -54,6 +60,10 @@ class Config:
     """Where a mount goes that is given no other place."""
     allow_other: bool = False
     """Other users may read the mount."""
+    log_format: str = "auto"
+    """One of `LOG_FORMATS`."""
+    log_level: str = "info"
+    """One of `LOG_LEVELS`."""
     origins: Mapping[str, Path] = field(default_factory=dict, compare=False)
     """By key, the file that it comes from: `limits.NAME` for a limit. What no file said has none."""
 
@@ -114,7 +124,7 @@ def find_problems(path: Path, *, home: Path) -> list[UsageError]:
 
 
 def with_options(config: Config, options: Mapping[str, str]) -> Config:
-    """`config` with `cache_size` and limits as they are written in the options of a mount. Raises UsageError."""
+    """`config` with limits, and what else is a size or a word, as written in a mount's options. Raises UsageError."""
     table = {key if key in _KEYS else f"{_LIMITS}{key}": _number_or_text(text) for key, text in options.items()}
     for key, value in table.items():
         source = _Source(Path("-o"), Path("/"))
@@ -234,6 +244,14 @@ def _set_allow_other(config: Config, value: object, source: _Source) -> Config:
     return replace(config, allow_other=value)
 
 
+def _set_log_format(config: Config, value: object, source: _Source) -> Config:
+    return replace(config, log_format=_choice("log_format", value, source, LOG_FORMATS))
+
+
+def _set_log_level(config: Config, value: object, source: _Source) -> Config:
+    return replace(config, log_level=_choice("log_level", value, source, LOG_LEVELS))
+
+
 def _set_cache_dir(config: Config, value: object, source: _Source) -> Config:
     return replace(config, cache_dir=_path("cache_dir", value, source, "a path that starts with / or ~/"))
 
@@ -277,6 +295,8 @@ _KEYS: dict[str, Callable[[Config, object, _Source], Config]] = {
     "limits": _no_table,
     "mountpoint": _set_mountpoint,
     "allow_other": _set_allow_other,
+    "log_format": _set_log_format,
+    "log_level": _set_log_level,
 }
 
 
@@ -288,6 +308,12 @@ def _size(key: str, value: object, source: _Source) -> int:
             raise UsageError(f"{source.path}: {key}: {error.message}", hint=error.hint) from None
     if type(value) is not int or not 0 <= value <= _MAX_SIZE:
         raise source.wrong(key, value, 'bytes: a whole number, or a text such as "100G"')
+    return value
+
+
+def _choice(key: str, value: object, source: _Source, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise source.wrong(key, value, f"one of {', '.join(choices)}")
     return value
 
 

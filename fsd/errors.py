@@ -15,6 +15,7 @@ prints an error or exits; nothing catches a bare `Exception` to turn it into one
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable
 
@@ -23,6 +24,11 @@ class FsdError(Exception):
     """Base of every error meant for a user. `hint` is what to do about it, or ''."""
 
     exit_code = 1
+
+    chunk = ""
+    """The chunk that could not be had, in hex, where that is known; `located` sets it."""
+    pack = ""
+    """The pack that it was looked for in."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -69,6 +75,13 @@ class CorruptDataError(FsdError):
 
 class UnsupportedFormatError(CorruptDataError):
     """A store, or an object in it, written by a newer fsd."""
+
+
+def located(error: FsdError, *, chunk: bytes, pack: bytes) -> FsdError:
+    """The same error for one of those whom it concerns: with the chunk and the pack that it was about for them."""
+    found = copy.copy(error)
+    found.chunk, found.pack = chunk.hex(), pack.hex()
+    return found
 
 
 def near_misses(name: str, known: Iterable[str], *, limit: int = 3) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -172,6 +173,26 @@ def test_it_tells_what_it_does(service: Service) -> None:
     said = service.hear(lambda said: said.startswith("STATUS="))
     assert said.startswith(f"STATUS={service.program.store} at {service.mountpoint}, ")
     assert said.endswith("of 50.0 GiB cached")
+
+
+def test_it_logs_as_json(service: Service) -> None:
+    service.configure('log_format = "json"', 'log_level = "debug"', read_deadline_s=0.2, fetch_attempts=1)
+    service.start()
+    [pack] = [path for path in (service.program.store / "packs").rglob("*") if path.is_file()]
+    pack.unlink()
+    with pytest.raises(OSError, match="Input/output error"):
+        (service.mountpoint / "data/main/f").read_bytes()
+    service.signal(signal.SIGTERM)
+    assert service.wait() == 0
+    told = [json.loads(line) for line in service.log.read_text().splitlines()]
+    assert f"{service.program.store} is mounted at {service.mountpoint}" in [each["message"] for each in told]
+    [error] = [each for each in told if each["level"] == "error"]
+    assert error["what"].startswith("f (content ")
+    assert error["pack"] in pack.name
+    assert (
+        error["message"] == f"{error['what']}: pack {error['pack']} is gone: " + error["message"].split("is gone: ")[1]
+    )
+    assert error["chunk"] in error["message"]
 
 
 def test_what_a_killed_daemon_left_is_cleared(service: Service) -> None:

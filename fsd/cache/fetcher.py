@@ -24,7 +24,14 @@ from fsd.cache.plan import Range, check_placed, coalesce
 from fsd.cache.presence import Presence
 from fsd.cache.slots import Slots
 from fsd.cache.writing import MirrorWriter
-from fsd.errors import CorruptDataError, FsdError, NotFoundError, StorePermissionError, StoreUnreachableError
+from fsd.errors import (
+    CorruptDataError,
+    FsdError,
+    NotFoundError,
+    StorePermissionError,
+    StoreUnreachableError,
+    located,
+)
 from fsd.format.model import PlacedChunk
 from fsd.ids import Buffer
 from fsd.limits import Limits
@@ -53,8 +60,9 @@ class _Waiter:
         That is an error only for who looks for one of them in the same place. Who was told another one by their own
         hints finds the chunk absent still, and tries there.
         """
-        if any(self.wanted.get(chunk.id) == chunk for chunk in chunks):
-            self.error = self.error or error
+        mine = next((chunk for chunk in chunks if self.wanted.get(chunk.id) == chunk), None)
+        if mine is not None:
+            self.error = self.error or located(error, chunk=mine.id, pack=mine.placement.pack)
 
 
 class _Job:

@@ -21,7 +21,7 @@ import trio
 
 from fsd.cache.cache import Cache
 from fsd.config import Config, format_size
-from fsd.daemon import mounts
+from fsd.daemon import logs, mounts
 from fsd.daemon.notify import Notifier
 from fsd.daemon.settings import MountSettings
 from fsd.errors import FsdError
@@ -158,6 +158,7 @@ class Reloader:
         if "cache_bytes" in changed:
             self._cache.resize(read.limits.cache_bytes)
             log.info("the cache may take %s now", format_size(read.limits.cache_bytes))
+        logs.set_level(read.log_level)
         self._limits = dataclasses.replace(self._limits, **{name: new[name] for name in changed & CHANGEABLE})
         later = sorted(changed - CHANGEABLE) + self._others(read)
         if later:
@@ -171,5 +172,6 @@ class Reloader:
         others = {
             "mountpoint": read.mountpoint not in (None, settings.mountpoint),
             "cache_dir": read.cache_dir not in (None, settings.cache),
+            "log_format": read.log_format != settings.log_format,
         }
         return [name for name, is_changed in others.items() if is_changed]

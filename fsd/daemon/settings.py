@@ -30,6 +30,8 @@ class MountSettings:
     """The kernel runs no programs from the mount."""
     interposed: bool = True
     """Whether the C extension may be used."""
+    log_format: str = "auto"
+    log_level: str = "info"
     ready_descriptor: int | None = None
     """Inherited; see `lifecycle.ReadyPipe`."""
     notify_address: str = field(default="")

@@ -12,7 +12,7 @@ with what he has.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -20,9 +20,9 @@ import trio
 
 from fsd.cache.cache import Cache
 from fsd.cache.fetcher import Fetch
-from fsd.errors import FsdError
+from fsd.errors import FsdError, located
 from fsd.format.limits import MAX_CHUNK_BYTES
-from fsd.format.model import Entry
+from fsd.format.model import Entry, PlacedChunk
 from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.vfs.lookout import Lookout
@@ -144,13 +144,21 @@ class Reads:
     async def read(self, wanted: FileRange) -> Buffer:
         """The bytes. Raises FetchTimeoutError after the limits' deadline, and what loading and fetching raise."""
         seconds = self._limits.read_deadline_s
+        asked: list[PlacedChunk] = []
         if not self._was_late(wanted):
             with trio.move_on_after(seconds):
-                return await self._read(wanted)
+                return await self._read(wanted, asked)
             self._late[wanted.ino] = trio.current_time(), wanted
             if len(self._late) > MAX_LATE:
                 self._late.popitem(last=False)
-        raise self._cache.too_slow(seconds)
+        raise self._too_slow(seconds, asked)
+
+    def _too_slow(self, seconds: float, asked: Sequence[PlacedChunk]) -> FsdError:
+        """The error for a read of these chunks, if it came so far as to ask for some."""
+        error = self._cache.too_slow(seconds)
+        present = self._cache.contains(asked)
+        missing = next((chunk for chunk, is_here in zip(asked, present, strict=True) if not is_here), None)
+        return error if missing is None else located(error, chunk=missing.id, pack=missing.placement.pack)
 
     def _was_late(self, wanted: FileRange) -> bool:
         """Whether this is asked for again just after it ran out of time: else a program would wait twice as long."""
@@ -163,7 +171,8 @@ class Reads:
             return False
         return before.identity == wanted.identity and before.start <= wanted.start and wanted.end <= before.end
 
-    async def _read(self, wanted: FileRange) -> Buffer:
+    async def _read(self, wanted: FileRange, asked: list[PlacedChunk]) -> Buffer:
+        """The bytes; `asked` becomes the chunks that they are in, once it comes to these."""
         state = self._state(wanted)
         if state is None and wanted.size <= MAX_CHUNK_BYTES:
             data = await self._cache.read_chunk(wanted.identity, wanted.size, wanted.start, wanted.length)
@@ -175,6 +184,7 @@ class Reads:
             first = entry.chunks()[:1] if entry.level == 0 else ()
             is_followed = self._note(wanted, missed=not all(self._cache.contains(first)))
             if entry.level == 0 and len(entry.pieces) == 1:
+                asked += entry.chunks()
                 return await self._cache.read(entry.chunks(), wanted.start, wanted.length, widen=not is_followed)
             state = self._keep(wanted, entry)
             data = self._read_state_nowait(state, wanted)
@@ -187,6 +197,7 @@ class Reads:
             self._read_ahead(state, run, missed=False)
             return data
         chunks, skip = await state.pieces.run(wanted.start, wanted.end)
+        asked += chunks
         self._read_ahead(state, run, missed=not all(self._cache.contains(chunks)))
         # Who begins to read a file may go through all of them; who reads somewhere in it says nothing of others.
         widen = state.has_neighbours and wanted.start == 0

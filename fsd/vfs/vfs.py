@@ -51,7 +51,7 @@ from fsd.vfs.refcache import RefCache
 from fsd.vfs.refmemory import SAVE_INTERVAL_S, RefMemory
 from fsd.vfs.toplevel import TopLevel
 from fsd.vfs.trees import Directory, Trees
-from fsd.vfs.virtual import ErrorLog, VirtualFiles
+from fsd.vfs.virtual import ErrorLog, Failure, VirtualFiles
 from fsd.vfs.xattrs import FILE_NAMES, FROM_CHUNKS, chunk_attributes, content_attributes, version_attributes
 
 _T = TypeVar("_T")
@@ -367,7 +367,7 @@ class Vfs:
                 where = f"{where}/{name.decode(errors='surrogateescape')}"
             # The network comes back; what was refused, or is bad, stays so until somebody does something.
             passing = isinstance(error, StoreUnreachableError) and not isinstance(error, StorePermissionError)
-            self.errors.record(where, error.message, logging.WARNING if passing else logging.ERROR)
+            self.errors.record(Failure.of(where, error), logging.WARNING if passing else logging.ERROR)
 
     def _describe(self, ino: int) -> str:
         """A node for people: where it was last seen."""

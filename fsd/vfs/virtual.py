@@ -12,9 +12,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from fsd.clock import Clock, format_time
+from fsd.errors import FsdError
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +33,36 @@ LINE_REPEATED_US = 600_000_000
 """An error that goes on has a line again after this."""
 
 
-@dataclass(slots=True)
-class RecordedError:
-    """An error that somebody got instead of bytes."""
+class Failure(NamedTuple):
+    """That somebody got an error instead of bytes."""
 
     what: str
     """What was asked for: a path or name."""
     message: str
-    """Why it failed; names the chunk and pack where there is one."""
+    """Why it failed."""
+    chunk: str = ""
+    """Which could not be had, in hex, and the pack that it was looked for in, where it was about one."""
+    pack: str = ""
+
+    @classmethod
+    def of(cls, what: str, error: FsdError) -> Self:
+        """The failure of `what` by `error`; its message names the chunk and the pack."""
+        unnamed = [f"{kind} {name}" for kind, name in (("chunk", error.chunk), ("pack", error.pack)) if name]
+        unnamed = [part for part in unnamed if part.split()[1] not in error.message]
+        message = f"{error.message} ({', '.join(unnamed)})" if unnamed else error.message
+        return cls(what, message, error.chunk, error.pack)
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """For logs that have fields."""
+        return {name: value for name, value in self._asdict().items() if value and name != "message"}
+
+
+@dataclass(slots=True)
+class RecordedError:
+    """One that is remembered."""
+
+    failure: Failure
     first_us: int
     last_us: int
     logged_us: int
@@ -59,25 +82,26 @@ class ErrorLog:
         self._lines_since_us = 0
         self._unlogged = 0
 
-    def record(self, what: str, message: str, level: int = logging.ERROR) -> None:
-        """Remember that `what` failed; `level` is that of its line in the daemon's log."""
+    def record(self, failure: Failure, level: int = logging.ERROR) -> None:
+        """Remember it; `level` is that of its line in the daemon's log."""
         self.total += 1
         now = self._clock()
-        known = self._errors.get((what, message))
+        key = failure.what, failure.message
+        known = self._errors.get(key)
         if known is None:
-            self._errors[what, message] = RecordedError(what, message, now, now, now)
+            self._errors[key] = RecordedError(failure, now, now, now)
             if len(self._errors) > MAX_RECORDED:
                 self._errors.popitem(last=False)
-            self._write_line(now, what, message, level)
+            self._write_line(now, failure, level)
             return
         known.count += 1
         known.last_us = now
-        self._errors.move_to_end((what, message))
+        self._errors.move_to_end(key)
         if now - known.logged_us >= LINE_REPEATED_US:
             known.logged_us = now
-            self._write_line(now, what, message, level)
+            self._write_line(now, failure, level)
 
-    def _write_line(self, now_us: int, what: str, message: str, level: int) -> None:
+    def _write_line(self, now_us: int, failure: Failure, level: int) -> None:
         if now_us - self._lines_since_us >= LINES_INTERVAL_US:
             if self._unlogged:
                 log.warning("%d more errors are not shown here: see .fsd/errors in the mount", self._unlogged)
@@ -86,12 +110,26 @@ class ErrorLog:
             self._unlogged += 1
             return
         self._lines += 1
-        log.log(level, "%s: %s", _one_line(what), _one_line(message))
+        line = f"{_one_line(failure.what)}: {_one_line(failure.message)}"
+        log.log(level, "%s", line, extra={"fields": failure.fields})
+
+    def recent(self) -> list[dict[str, Any]]:
+        """Each as JSON, the one that happened last at the end."""
+        return [
+            {
+                **error.failure._asdict(),
+                "count": error.count,
+                "first_us": error.first_us,
+                "last_us": error.last_us,
+            }
+            for error in self._errors.values()
+        ]
 
     def render(self) -> bytes:
         """A line for each: when it last happened, how often, what, why."""
         return "".join(
-            f"{format_time(error.last_us)}  {error.count}x  {_one_line(error.what)}: {_one_line(error.message)}\n"
+            f"{format_time(error.last_us)}  {error.count}x  {_one_line(error.failure.what)}: "
+            f"{_one_line(error.failure.message)}\n"
             for error in self._errors.values()
         ).encode(errors="surrogateescape")
 

@@ -23,6 +23,8 @@ def test_settings_round_trip(cache: Path | None) -> None:
         allow_other=True,
         noexec=True,
         interposed=False,
+        log_format="json",
+        log_level="debug",
         ready_descriptor=7,
         notify_address="@x",
         watchdog_s=1.5,

@@ -190,6 +190,18 @@ async def test_a_read_that_takes_too_long_ends(tmp_path: Path) -> None:
         made.store.assert_all_exercised()
 
 
+async def test_a_read_that_takes_too_long_says_which_chunk_it_waited_for(tmp_path: Path) -> None:
+    async with files(tmp_path, [content(500), content(LARGE)], replace(WINDOWS, read_deadline_s=0.05)) as made:
+        stalled = made.store.inject("get_range", "packs/*", Stall())
+        for ino in (0, 1):
+            with pytest.raises(FetchTimeoutError) as caught:
+                await made.reads.read(made.range(ino, 0, 100))
+            assert len(caught.value.chunk) == 64
+            assert len(caught.value.pack) == 32
+        stalled.remove()
+        made.store.assert_all_exercised()
+
+
 async def test_a_part_of_what_took_too_long_is_not_waited_for_again(tmp_path: Path) -> None:
     async with files(tmp_path, [content(500), content(LARGE)], replace(WINDOWS, read_deadline_s=0.05)) as made:
         stalled = made.store.inject(("get", "get_range"), "*", Stall())

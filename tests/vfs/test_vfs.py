@@ -161,9 +161,14 @@ async def test_a_bad_chunk_fails_its_reads_only_and_is_recorded(
         recorded = (await world.content(b".fsd/errors")).decode()
         assert "bad" in recorded
         assert pack in recorded
-        [line] = [record.getMessage() for record in error_logs]
+        [record] = error_logs
+        line = record.getMessage()
         assert line.startswith("bad (content ")
         assert pack in line
+        [error] = world.vfs.errors.recent()
+        assert (error["pack"], error["count"]) == (pack, 1)
+        assert error["chunk"] in line
+        assert vars(record)["fields"] == {name: error[name] for name in ("what", "chunk", "pack")}
         world.store.assert_all_exercised()
 
 

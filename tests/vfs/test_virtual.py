@@ -7,12 +7,14 @@ import logging
 
 import pytest
 
+from fsd.errors import CorruptDataError, StoreUnreachableError, located
 from fsd.vfs.virtual import (
     LINE_REPEATED_US,
     LINES_AT_ONCE,
     LINES_INTERVAL_US,
     MAX_RECORDED,
     ErrorLog,
+    Failure,
     VirtualFiles,
 )
 
@@ -30,8 +32,8 @@ class Clock:
 @pytest.mark.usefixtures("error_logs")
 def test_errors_are_rendered_one_a_line() -> None:
     errors = ErrorLog(Clock())
-    errors.record("/data/v1/a\nb", "chunk ab of pack cd is bad")
-    errors.record("/data/v1/\udcff", "no answer")
+    errors.record(Failure("/data/v1/a\nb", "chunk ab of pack cd is bad"))
+    errors.record(Failure("/data/v1/\udcff", "no answer"))
     first, second = errors.render().decode(errors="surrogateescape").splitlines()
     assert first.endswith("  1x  /data/v1/a\\nb: chunk ab of pack cd is bad")
     assert second.endswith("  1x  /data/v1/\udcff: no answer")
@@ -40,9 +42,9 @@ def test_errors_are_rendered_one_a_line() -> None:
 @pytest.mark.usefixtures("error_logs")
 def test_what_repeats_is_counted_and_comes_last() -> None:
     errors = ErrorLog(Clock())
-    errors.record("a", "bad")
-    errors.record("b", "bad")
-    errors.record("a", "bad")
+    errors.record(Failure("a", "bad"))
+    errors.record(Failure("b", "bad"))
+    errors.record(Failure("a", "bad"))
     assert [line.split("  ")[1:] for line in errors.render().decode().splitlines()] == [
         ["1x", "b: bad"],
         ["2x", "a: bad"],
@@ -54,10 +56,10 @@ def test_an_error_has_a_line_in_the_log_now_and_then(error_logs: list[logging.Lo
     clock = Clock()
     errors = ErrorLog(clock)
     for _ in range(5):
-        errors.record("a\nb", "bad")
+        errors.record(Failure("a\nb", "bad"))
     assert [record.getMessage() for record in error_logs] == ["a\\nb: bad"]
     clock.now_us += LINE_REPEATED_US
-    errors.record("a\nb", "bad")
+    errors.record(Failure("a\nb", "bad"))
     assert len(error_logs) == 2
 
 
@@ -65,10 +67,10 @@ def test_many_errors_at_once_do_not_fill_the_log(caplog: pytest.LogCaptureFixtur
     clock = Clock(step_us=0)
     errors = ErrorLog(clock)
     for number in range(LINES_AT_ONCE + 7):
-        errors.record(str(number), "no answer", logging.WARNING)
+        errors.record(Failure(str(number), "no answer"), logging.WARNING)
     assert len(caplog.records) == LINES_AT_ONCE
     clock.now_us += LINES_INTERVAL_US
-    errors.record("later", "no answer", logging.WARNING)
+    errors.record(Failure("later", "no answer"), logging.WARNING)
     assert [record.getMessage() for record in caplog.records[LINES_AT_ONCE:]] == [
         "7 more errors are not shown here: see .fsd/errors in the mount",
         "later: no answer",
@@ -79,7 +81,7 @@ def test_many_errors_at_once_do_not_fill_the_log(caplog: pytest.LogCaptureFixtur
 def test_only_so_many_are_remembered() -> None:
     errors = ErrorLog(Clock())
     for number in range(MAX_RECORDED + 5):
-        errors.record(str(number), "bad")
+        errors.record(Failure(str(number), "bad"))
     lines = errors.render().decode().splitlines()
     assert len(lines) == MAX_RECORDED
     assert lines[0].endswith("5: bad")
@@ -97,3 +99,11 @@ def test_files_are_rendered_when_asked_for() -> None:
     assert json.loads(status) == {"answer": 42}
     assert files.render(b"errors") == b""
     assert files.render(b"nothing") is None
+
+
+def test_a_failure_names_what_its_error_does_not() -> None:
+    error = located(StoreUnreachableError("no answer from the store"), chunk=b"\xab", pack=b"\xcd")
+    assert Failure.of("/f", error) == ("/f", "no answer from the store (chunk ab, pack cd)", "ab", "cd")
+    error = located(CorruptDataError("the chunk ab of pack cd is bad"), chunk=b"\xab", pack=b"\xcd")
+    assert Failure.of("/f", error).message == "the chunk ab of pack cd is bad"
+    assert Failure.of("/f", CorruptDataError("the page ef is bad")).fields == {"what": "/f"}
