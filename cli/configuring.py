@@ -93,6 +93,7 @@ def _settings(invocation: Invocation) -> Iterator[Setting]:
         "cache_size": configured.cache_size,
         "log_format": configured.log_format,
         "log_level": configured.log_level,
+        "metrics": _address(configured.metrics),
     }
     for key, value in values.items():
         yield Setting(key, value, origins.get("limits.cache_bytes" if key == "cache_size" else key, DEFAULT))
@@ -108,6 +109,13 @@ def _is_limit(setting: Setting) -> bool:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else os.fspath(path)
+
+
+def _address(address: tuple[str, int] | None) -> str | None:
+    if address is None:
+        return None
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _readable(setting: Setting) -> str:

@@ -84,6 +84,7 @@ def mount(
         interposed=not no_interpose,
         log_format=configured.log_format,
         log_level=configured.log_level,
+        metrics=configured.metrics,
         notify_address=invocation.environment.get("NOTIFY_SOCKET", "") if foreground else "",
         watchdog_s=_watchdog_s(invocation.environment) if foreground else None,
         config=source,

@@ -102,5 +102,6 @@ def _settings(environment: Mapping[str, str], store: str, mountpoint: Path, opti
         interposed=options.interposed,
         log_format=configured.log_format,
         log_level=configured.log_level,
+        metrics=configured.metrics,
         config=source,
     )

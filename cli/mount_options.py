@@ -28,7 +28,7 @@ WITHOUT_EFFECT = frozenset(
 _PREFIXES_WITHOUT_EFFECT = ("x-", "X-", "comment=", "uhelper=", "helper=")
 
 _FLAGS = ("allow_other", "no_interpose", "noexec")
-_VALUES = ("cache_dir", "cache_size", "config", "log_format", "log_level")
+_VALUES = ("cache_dir", "cache_size", "config", "log_format", "log_level", "metrics")
 
 
 @dataclass(frozen=True, slots=True)

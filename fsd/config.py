@@ -10,6 +10,7 @@ locations are handed in, and what the user typed goes over what is read here.
     cache_size = "200G"
     log_format = "json"                 # of the daemon; "text", or "auto": the journal's where that listens
     log_level = "info"
+    metrics = "127.0.0.1:9469"          # where Prometheus may ask for them
 
     [limits]                            # any field of fsd.limits.Limits by its name
     read_deadline_s = 60
@@ -41,6 +42,8 @@ _UNITS = {
 }
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
 _MAX_SIZE = (1 << 63) - 1
+_ADDRESS = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})", re.ASCII)
+_MAX_PORT = (1 << 16) - 1
 
 
 LOG_FORMATS = ("auto", "text", "json", "journal")
@@ -64,6 +67,8 @@ class Config:
     """One of `LOG_FORMATS`."""
     log_level: str = "info"
     """One of `LOG_LEVELS`."""
+    metrics: tuple[str, int] | None = None
+    """The address and port where metrics are served; None: on the control socket alone."""
     origins: Mapping[str, Path] = field(default_factory=dict, compare=False)
     """By key, the file that it comes from: `limits.NAME` for a limit. What no file said has none."""
 
@@ -252,6 +257,13 @@ def _set_log_level(config: Config, value: object, source: _Source) -> Config:
     return replace(config, log_level=_choice("log_level", value, source, LOG_LEVELS))
 
 
+def _set_metrics(config: Config, value: object, source: _Source) -> Config:
+    match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match[2]) > _MAX_PORT:
+        raise source.wrong("metrics", value, "an address and a port, such as 127.0.0.1:9469 or [::1]:9469")
+    return replace(config, metrics=(match[1].strip("[]"), int(match[2])))
+
+
 def _set_cache_dir(config: Config, value: object, source: _Source) -> Config:
     return replace(config, cache_dir=_path("cache_dir", value, source, "a path that starts with / or ~/"))
 
@@ -297,6 +309,7 @@ _KEYS: dict[str, Callable[[Config, object, _Source], Config]] = {
     "allow_other": _set_allow_other,
     "log_format": _set_log_format,
     "log_level": _set_log_level,
+    "metrics": _set_metrics,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import select
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fsd.daemon import mounts
-from integration.program import Program, status
+from integration.program import Program, appear, status
 
 WITHIN_S = 20.0
 
@@ -205,3 +206,53 @@ def test_what_a_killed_daemon_left_is_cleared(service: Service) -> None:
     service.program(*config, "umount", "--stale")
     assert not service.is_mounted()
     service.program(*config, "umount", "--stale")  # nothing is there, which is as it should be
+
+
+def test_the_daemon_is_asked(service: Service) -> None:
+    service.configure(fetch_attempts=1)
+    service.start()
+    version, ask = service.mountpoint / "data/main", service.program
+    assert (version / "f").read_bytes() == b"content"
+    assert "no errors" in ask("daemon", "errors", service.mountpoint)
+    assert "no files" in ask("daemon", "files", version)
+    assert ask("daemon", "log-level", "warning", service.mountpoint) == "warning\n"
+    assert ask("daemon", "log-level", "info", service.mountpoint) == "info\n"
+    assert "\nfsd_read_bytes_total 7.0\n" in ask("daemon", "metrics", service.mountpoint)
+    ask("daemon", "refresh", service.mountpoint)
+    (service.program.home / "more").mkdir()
+    (service.program.home / "more/g").write_bytes(b"another")
+    ask("commit", service.program.home / "more", "more")
+    for path in (service.program.store / "packs").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with pytest.raises(OSError, match="Input/output error"):
+        (appear(service.mountpoint / "more/main") / "g").read_bytes()
+    [error] = ask.json("daemon", "errors", service.mountpoint)
+    assert error["what"].startswith("g (content ")
+    assert "is gone" in error["message"]
+    done = ask.run("daemon", "errors", service.mountpoint.parent)
+    assert (done.returncode, "is in no mount of fsd" in done.stderr) == (4, True)
+
+
+def test_metrics_are_served_where_prometheus_asks(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    service.configure(f'metrics = "127.0.0.1:{port}"')
+    service.start()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WITHIN_S)
+    connection.request("GET", "/metrics")
+    answer = connection.getresponse()
+    assert answer.status == 200
+    assert f'mountpoint="{service.mountpoint}"' in answer.read().decode()
+    connection.close()
+
+
+def test_an_address_that_is_taken_costs_the_metrics_and_not_the_mount(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        service.configure(f'metrics = "127.0.0.1:{port}"')
+        service.start()
+        assert (service.mountpoint / "data/main/f").read_bytes() == b"content"
+    service.signal(signal.SIGTERM)
+    assert service.wait() == 0
+    assert f"metrics cannot be served at 127.0.0.1 port {port}: Address already in use" in service.log.read_text()

@@ -54,7 +54,8 @@ OWNERS = {
     "pyfuse3": ("fsd.fuse",),
     "requests": ("fsd.stores.gcs",),
     "rocksdict": ("fsd.cache",),
-    "starlette": ("fsd.daemon.control_api",),
+    "prometheus_client": ("fsd.daemon.metrics",),
+    "starlette": ("fsd.daemon.control_api", "fsd.daemon.control_daemon"),
     "trio": ("fsd",),
     "urllib3": ("fsd.stores.gcs", "fsd.stores.obstore"),
     "yaml": ("fsd.importing.dvc",),
@@ -66,10 +67,11 @@ IMPURE = {"asyncio", "fcntl", "mmap", "os", "pathlib", "random", "secrets", "sel
 IMPURE |= {"subprocess", "tempfile", "time", "trio"}
 """What `format` does without: it turns bytes into objects and back, the same every time."""
 
-LAZY_LOADERS = {"fsd", "fsd_cli.main", "fsd.daemon.control", "fsd.stores.open"}
+LAZY_LOADERS = {"fsd", "fsd_cli.main", "fsd.daemon.control", "fsd.daemon.control_daemon", "fsd.stores.open"}
 LAZY_LOADERS |= {"fsd.importing.opening", "fsd.exporting.loading"}
 """Modules that load others by name: the command line starts a command's module only when that command runs, a store's
-library is loaded only for such a store, and `import fsd` is for everybody, also for who only wants to shuffle paths."""
+library is loaded only for such a store, that of metrics only where they are asked for, and `import fsd` is for
+everybody, also for who only wants to shuffle paths."""
 
 ENVIRONMENT_READERS = {"fsd.client.opening"}
 """Beside the command line, the module that stands in its place for a Python program."""

@@ -47,6 +47,9 @@ def test_all_keys(tmp_path: Path) -> None:
         cache_size = "100G"
         mountpoint = "/fsd"
         allow_other = true
+        log_format = "json"
+        log_level = "debug"
+        metrics = "[::1]:9469"
         [limits]
         read_deadline_s = 60
         store_threads = 4
@@ -58,6 +61,7 @@ def test_all_keys(tmp_path: Path) -> None:
     assert config.cache_dir == HOME / "fast/cache"
     assert config.cache_size == 100 * GIB
     assert (config.mountpoint, config.allow_other) == (Path("/fsd"), True)
+    assert (config.log_format, config.log_level, config.metrics) == ("json", "debug", ("::1", 9469))
     assert config.limits == replace(
         DEFAULT_LIMITS,
         cache_bytes=100 * GIB,
@@ -101,6 +105,11 @@ def test_every_limit_can_be_set(tmp_path: Path, name: str) -> None:
         ("cache_dir = '~other/x'", "cache_dir must be a path"),
         ("mountpoint = 'fsd'", "mountpoint must be a path that starts with / or ~/, not 'fsd'"),
         ("allow_other = 'yes'", "allow_other must be true or false, not 'yes'"),
+        ("log_format = 'xml'", "log_format must be one of auto, text, json, journal, not 'xml'"),
+        ("log_level = 1", "log_level must be one of debug, info, warning, error, not 1"),
+        ("metrics = 9469", "metrics must be an address and a port, such as 127.0.0.1:9469 or [::1]:9469, not 9469"),
+        ("metrics = ':9469'", "metrics must be an address and a port"),
+        ("metrics = 'a:99999'", "metrics must be an address and a port"),
         ("cache_size = 'many'", "cache_size: 'many' is no size; write a number"),
         ("cache_size = 1.5", 'cache_size must be bytes: a whole number, or a text such as "100G", not 1.5'),
         ("cache_size = -1", "cache_size must be bytes"),

@@ -43,6 +43,7 @@ from fsd.cache.writing import MirrorWriter
 from fsd.errors import UsageError
 from fsd.format.keys import ObjectKind
 from fsd.format.model import PlacedChunk
+from fsd.histogram import Histogram
 from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.repo.objects import ObjectLoader
@@ -369,6 +370,11 @@ class Cache:
     async def flush(self) -> None:
         """Record on disk what was fetched so far."""
         await self._flusher.flush()
+
+    @property
+    def fetch_seconds(self) -> Histogram:
+        """How long requests to the store took that were answered."""
+        return self._fetcher.seconds
 
     def statistics(self) -> CacheStatistics:
         """What the cache holds and has done."""

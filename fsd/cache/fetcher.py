@@ -33,6 +33,7 @@ from fsd.errors import (
     located,
 )
 from fsd.format.model import PlacedChunk
+from fsd.histogram import Histogram
 from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.repo.packs import PackSource
@@ -143,6 +144,7 @@ class Fetcher:
         self.retries = 0
         self.failures = 0
         self.corrupt_chunks = 0
+        self.seconds = Histogram()
         self.last_failure: tuple[float, FsdError] | None = None
         """Of a request that was tried again, and when it failed, by trio's clock."""
 
@@ -298,7 +300,9 @@ class Fetcher:
         fetched = job.fetched
         try:
             self.fetched_requests += 1
+            asked_s = trio.current_time()
             body = await self._source.read(fetched.pack, fetched.start, fetched.length)
+            self.seconds.note(trio.current_time() - asked_s)
         except StorePermissionError as error:
             self._fail(job, error)
         except StoreUnreachableError as error:

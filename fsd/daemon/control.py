@@ -4,6 +4,8 @@ A Unix socket of mode 0600 in the cache's folder, which this daemon alone holds:
 killed is nobody's. Only the daemon's user and root can connect. It speaks HTTP (`control_api`); what that takes is
 loaded when somebody connects for the first time, so a mount starts no later for it.
 
+Metrics can have a socket of their own, since Prometheus speaks TCP; there is nothing else to be had there.
+
 Cheap to import: the command line finds the socket by the same rules.
 """
 
@@ -48,11 +50,20 @@ def listening(folder: Path) -> Iterator[socket.socket]:
                 path.unlink()
 
 
-async def serve(listener: socket.socket, vfs: Any) -> None:
+@contextmanager
+def listening_for_metrics(address: tuple[str, int]) -> Iterator[socket.socket]:
+    """A listening socket that Prometheus can reach. Raises OSError."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.create_server(address, family=family, backlog=_BACKLOG) as listener:
+        listener.setblocking(False)
+        yield listener
+
+
+async def serve(listener: socket.socket, vfs: Any, *, only_metrics: bool = False) -> None:
     """Answer on `listener`, until cancelled. A mistake in there does not end the mount."""
     await trio.lowlevel.wait_readable(listener)
     try:
         api = await trio.to_thread.run_sync(importlib.import_module, "fsd.daemon.control_api")
-        await api.serve(listener, vfs)
+        await api.serve(listener, vfs, only_metrics=only_metrics)
     except Exception:
         log.exception("the control API has ended; the mount goes on without")

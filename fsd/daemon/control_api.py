@@ -1,6 +1,5 @@
 """What the control socket answers: HTTP, JSON in and out.
 
-    GET  /v1/status       as `.fsd/status`
     POST /v1/coverage     {"path", "verify"}              how much of a path is in the cache
     POST /v1/prefetch     {"path", "pin", "partial"}      fetch it
     POST /v1/evict        {"path", "unpin"}               let go of it
@@ -10,12 +9,12 @@
     POST /v1/chunk        {"id", "length"}                a chunk, if it is in the cache
     POST /v1/object       {"id", "kind"}                  an object as the store held it, if it is in the cache
 
-Paths count from the mountpoint, with no symlink in them. Everything that takes long answers with lines of JSON: any
-number of {"progress": …}, at least one a second, for `record` {"path": …}, and at the end {"result": …} or
-{"error": {"message", "hint", "exit_code"}}. Who goes away cancels what he asked for. A chunk or object, named in hex,
-is answered with its bytes, or with 404; nothing is fetched for it.
+and what `control_daemon` has. Paths count from the mountpoint, with no symlink in them. Everything that takes long
+answers with lines of JSON: any number of {"progress": …}, at least one a second, for `record` {"path": …}, and at the
+end {"result": …} or {"error": {"message", "hint", "exit_code"}}. Who goes away cancels what he asked for. A chunk or
+object, named in hex, is answered with its bytes, or with 404; nothing is fetched for it.
 
-The only module that imports starlette and hypercorn. To be loaded when it is needed: that takes a tenth of a second.
+The only module that imports hypercorn. To be loaded when it is needed: that takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ from typing import Any
 import hypercorn.config
 import hypercorn.trio
 import trio
-from hypercorn.typing import Framework
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from fsd.daemon.control_daemon import metrics_route, routes
 from fsd.daemon.examining import examine_mounted
 from fsd.errors import FsdError, UsageError
 from fsd.format.keys import ObjectKind
@@ -68,14 +67,18 @@ _MEMBERS = {"path": str, "verify": bool, "pin": bool, "partial": bool, "unpin": 
 _MEMBERS |= {"id": str, "length": int, "kind": str}
 
 
-async def serve(listener: socket.socket, vfs: Vfs) -> None:
-    """Answer on a listening socket until cancelled. The socket stays the caller's."""
+async def serve(listener: socket.socket, vfs: Vfs, *, only_metrics: bool = False) -> None:
+    """Answer on a listening socket until cancelled. The socket stays the caller's.
+
+    `only_metrics`: for a socket that anybody may reach.
+    """
     config = hypercorn.config.Config()
     # Closed by hypercorn, which takes a number.
     config.bind = [f"fd://{os.dup(listener.fileno())}"]
     config.accesslog = None
     config.errorlog = _quiet_logger()
-    await hypercorn.trio.serve(_application(vfs), config, mode="asgi")
+    application = Starlette(routes=[metrics_route(vfs)]) if only_metrics else _application(vfs)
+    await hypercorn.trio.serve(application, config, mode="asgi")  # type: ignore[arg-type]  # is ASGI
 
 
 def _quiet_logger() -> logging.Logger:
@@ -212,11 +215,8 @@ def _body(line: dict[str, Any], *, more: bool) -> Message:
 # --- what can be asked
 
 
-def _application(vfs: Vfs) -> Framework:
+def _application(vfs: Vfs) -> Starlette:
     holdings = vfs.holdings
-
-    async def status(_: Request) -> Response:
-        return JSONResponse(vfs.status())
 
     async def coverage(request: Request) -> Response:
         asked = await _asked(request, "path", "verify")
@@ -267,16 +267,19 @@ def _application(vfs: Vfs) -> Framework:
             raise UsageError(f"{asked.get('kind')!r} is no kind of object") from None
         return _bytes(await holdings.stored_object(kind, _id(asked)))
 
-    routes = [Route("/v1/status", status), Route("/v1/object", stored_object, methods=["POST"])]
-    routes += [
+    of_paths = [Route("/v1/object", stored_object, methods=["POST"])]
+    of_paths += [
         Route(f"/v1/{endpoint.__name__}", endpoint, methods=["POST"])
         for endpoint in (coverage, prefetch, evict, pins, record, replay, chunk)
     ]
-    return Starlette(routes=routes, exception_handlers={FsdError: _refuse})  # type: ignore[return-value]  # is ASGI
+    return Starlette(routes=[*routes(vfs), *of_paths], exception_handlers={FsdError: _refuse})
 
 
 async def _refuse(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": {"message": str(error), "hint": "", "exit_code": 2}}, status_code=400)
+    assert isinstance(error, FsdError)
+    status = 400 if isinstance(error, UsageError) else 502
+    told = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+    return JSONResponse({"error": told}, status_code=status)
 
 
 async def _asked(request: Request, *members: str) -> dict[str, Any]:

@@ -79,6 +79,8 @@ async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -
                     until_mounted.close()
                     stopper.is_mounted = True
                     nursery.start_soon(_control, opened.folder, about, opened.vfs)
+                    if settings.metrics is not None:
+                        nursery.start_soon(_metrics, settings.metrics, opened.vfs)
                     nursery.start_soon(Reloader(settings, opened.cache, notifier).run, reloads)
                     nursery.start_soon(_announce, settings, about, session, ready, notifier, opened.cache)
                     await session.serve()
@@ -152,6 +154,16 @@ async def _control(folder: Path, about: dict[str, Any], vfs: Vfs) -> None:
             await trio.sleep_forever()
     except OSError as error:
         log.warning("there is no control socket in %s: %s", folder, error.strerror)
+
+
+async def _metrics(address: tuple[str, int], vfs: Vfs) -> None:
+    """Serve metrics to whoever can reach the address. Where that cannot be, the mount does without."""
+    try:
+        with control.listening_for_metrics(address) as listener:
+            await control.serve(listener, vfs, only_metrics=True)
+            await trio.sleep_forever()
+    except OSError as error:
+        log.warning("metrics cannot be served at %s port %d: %s", *address, error.strerror)
 
 
 async def _close(store: Store) -> None:

@@ -172,6 +172,7 @@ class Reloader:
         others = {
             "mountpoint": read.mountpoint not in (None, settings.mountpoint),
             "cache_dir": read.cache_dir not in (None, settings.cache),
+            "metrics": read.metrics != settings.metrics,
             "log_format": read.log_format != settings.log_format,
         }
         return [name for name, is_changed in others.items() if is_changed]

@@ -32,6 +32,8 @@ class MountSettings:
     """Whether the C extension may be used."""
     log_format: str = "auto"
     log_level: str = "info"
+    metrics: tuple[str, int] | None = None
+    """Where metrics are served besides the control socket."""
     ready_descriptor: int | None = None
     """Inherited; see `lifecycle.ReadyPipe`."""
     notify_address: str = field(default="")
@@ -56,6 +58,7 @@ class MountSettings:
         values["cache"] = Path(values["cache"]) if values["cache"] is not None else None
         values["cache_home"] = Path(values["cache_home"])
         values["limits"] = Limits(**values["limits"])
+        values["metrics"] = tuple(values["metrics"]) if values["metrics"] is not None else None
         if values["config"] is not None:
             values["config"] = _config_source(values["config"])
         return cls(**values)

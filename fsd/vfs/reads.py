@@ -119,6 +119,10 @@ class Reads:
         """Files of several chunks being read."""
         return len(self._states)
 
+    def being_read(self) -> list[tuple[int, int]]:
+        """The number and size of each of them, the one that was read last at the end."""
+        return [(ino, state.pieces.size) for ino, state in self._states.items()]
+
     def forget(self, ino: int) -> None:
         """Nobody knows the file any more."""
         state = self._states.pop(ino, None)

@@ -12,6 +12,7 @@ it is still used. Knows names and refs, not what a path means.
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -107,6 +108,29 @@ class RefCache:
                 refs[named] = answer.value
         listed = frozenset(repository for repository, everything in self._all.items() if everything.known)
         return KnownRefs(self._repositories.value, refs, listed)
+
+    async def refresh(self) -> None:
+        """Ask again for all that is listed, and take nothing else for current that was known until now.
+
+        Raises what asking raises.
+        """
+        for answers in (self._names, self._read, self._all, self._prefixes):
+            for answer in answers.values():
+                answer.checked_s = answer.failed_s = -math.inf
+        await self._ask_again(self._repositories, self._ask_repositories)
+        for repository, everything in list(self._all.items()):
+            if repository in (self._repositories.value or ()):
+                await self._ask_again(everything, partial(self._ask_all, repository))
+
+    async def _ask_again(self, answer: _Answer[T], ask: Callable[[], Awaitable[T]]) -> None:
+        begun_s = trio.current_time()
+        while answer.asked_s < begun_s:  # one that is under way may have been answered before
+            answer.failed_s = -math.inf
+            flight = self._refresh(answer, ask)
+            assert flight is not None
+            await flight.wait()
+        if answer.error is not None:
+            raise answer.error.with_traceback(None)
 
     async def repositories(self) -> Sequence[str]:
         """The names of all repositories, sorted."""

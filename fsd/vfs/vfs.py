@@ -25,9 +25,10 @@ from typing import Any, NoReturn, Self, TypeVar
 
 import trio
 
-from fsd.cache.cache import Cache
+from fsd.cache.cache import Cache, CacheStatistics
 from fsd.clock import Clock, now_us
 from fsd.errors import CorruptDataError, FsdError, StorePermissionError, StoreUnreachableError
+from fsd.histogram import Histogram
 from fsd.ids import Buffer
 from fsd.limits import Limits
 from fsd.repo.repository import Repositories
@@ -78,11 +79,15 @@ class Vfs:
         self.repositories = repositories
         self._cache = cache
         self._limits = limits
-        self._about = about
+        self.about = about
         self.errors = ErrorLog(clock)
         self.requests: Counter[str] = Counter()
         """Since the start, by kind."""
-        self._waiting_reads = 0
+        self.read_bytes = 0
+        """That the kernel got."""
+        self.read_seconds = Histogram()
+        """Of reads that were not at hand."""
+        self.waiting_reads = 0
         self._late: OrderedDict[tuple[int, bytes], float] = OrderedDict()
         """By inode and name: when a request that is no read ran out of time."""
         self._saved_changes = 0
@@ -226,21 +231,28 @@ class Vfs:
             return wanted
         for observe in self._observers:
             observe(wanted)
-        return self._reads.read_nowait(wanted)
+        data = self._reads.read_nowait(wanted)
+        if data is not None:
+            self.read_bytes += wanted.end - wanted.start
+        return data
 
     async def read(self, ino: int, offset: int, size: int) -> Buffer:
         """The same, waiting for at most `limits.read_deadline_s`."""
         wanted = self._file_range(ino, offset, size)
         if not isinstance(wanted, FileRange):
             return wanted
-        self._waiting_reads += 1
+        self.waiting_reads += 1
+        began_s = trio.current_time()
         try:
-            return await self._reads.read(wanted)
+            data = await self._reads.read(wanted)
         except FsdError as error:
             self._record(error, ino)
             raise
         finally:
-            self._waiting_reads -= 1
+            self.waiting_reads -= 1
+            self.read_seconds.note(trio.current_time() - began_s)
+        self.read_bytes += wanted.length
+        return data
 
     def _file_range(self, ino: int, offset: int, size: int) -> FileRange | Buffer:
         """What is to be read, or the bytes themselves where there is nothing to it."""
@@ -301,7 +313,7 @@ class Vfs:
         """What `/.fsd/status` shows: JSON."""
         table = self._trees.table
         return {
-            **self._about,
+            **self.about,
             "store": self.repositories.store.url,
             "cache": asdict(self._cache.statistics()),
             "pins": self.holdings.pins(),
@@ -314,10 +326,27 @@ class Vfs:
             },
             "open_trees": len(self._trees),
             "files_being_read": len(self._reads),
-            "waiting_reads": self._waiting_reads,
+            "waiting_reads": self.waiting_reads,
             "requests": dict(self.requests),
             "errors": self.errors.total,
         }
+
+    def cache_statistics(self) -> CacheStatistics:
+        """What the cache holds and has done."""
+        return self._cache.statistics()
+
+    @property
+    def fetch_seconds(self) -> Histogram:
+        """How long the store took to answer for ranges of packs."""
+        return self._cache.fetch_seconds
+
+    def files_being_read(self) -> Sequence[Mapping[str, Any]]:
+        """Files of several chunks, the one that was read last at the end: JSON."""
+        return [{"path": self._describe(ino), "bytes": size} for ino, size in self._reads.being_read()]
+
+    async def refresh(self) -> None:
+        """Ask the store now what is new. Raises StoreUnreachableError."""
+        await self._refs.refresh()
 
     # --- nodes
 

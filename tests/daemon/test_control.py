@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from prometheus_client.parser import text_string_to_metric_families
 
 from fsd.daemon import control, control_api
 from fsd.daemon.control_api import Body, Order
@@ -20,12 +23,13 @@ from fsd.daemon.control_client import fetching
 from fsd.daemon.donor import MountDonor
 from fsd.daemon.mounts import Mount
 from fsd.daemon.sockets import address
-from fsd.errors import UsageError
+from fsd.errors import StoreUnreachableError, UsageError
 from fsd.format.keys import ObjectKind, object_key
 from fsd.ids import content_id
 from fsd.repo.revisions import resolve
+from fsd.vfs.virtual import Failure
 from fsd_cli.prefetch import _read_order
-from tests.faulty import Stall
+from tests.faulty import Fail, Stall
 from tests.vfs.world import TREE, World, new_store, opened
 
 
@@ -220,3 +224,106 @@ async def test_what_names_no_chunk_or_object_is_refused(tmp_path: Path, what: st
     async with served(tmp_path):
         status, lines = await ask(tmp_path, what, asked)
         assert (status, lines[0]["error"]["exit_code"]) == (400, 2)
+
+
+# --- about the daemon
+
+
+async def get(folder: Path, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """The status and the body of a short answer."""
+    stream = await connected(folder)
+    method, content = ("GET", b"") if body is None else ("POST", body)
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(content)}\r\n\r\n"
+    await stream.send_all(head.encode() + content)
+    answer = b"".join([part async for part in stream])
+    await stream.aclose()
+    head_text, _, answered = answer.partition(b"\r\n\r\n")
+    return int(head_text.split()[1]), answered
+
+
+async def get_json(folder: Path, path: str, body: bytes | None = None) -> Any:
+    status, answer = await get(folder, path, body)
+    assert status == 200
+    return json.loads(answer)
+
+
+async def test_what_the_daemon_tells_of_itself(tmp_path: Path) -> None:
+    async with served(tmp_path) as world:
+        await world.content(b"data/v1/README")
+        assert (await get_json(tmp_path, "/v1/status"))["requests"] == world.vfs.status()["requests"]
+        [mount] = await get_json(tmp_path, "/v1/mounts")
+        assert mount["store"] == world.repositories.store.url
+        assert await get_json(tmp_path, "/v1/files") == []
+        assert await get_json(tmp_path, "/v1/errors") == []
+        world.vfs.errors.record(Failure("/f", "no answer", "ab", "cd"), logging.WARNING)
+        [error] = await get_json(tmp_path, "/v1/errors")
+        assert (error["what"], error["message"], error["chunk"], error["count"]) == ("/f", "no answer", "ab", 1)
+
+
+async def test_refreshed_it_knows_what_is_new(tmp_path: Path) -> None:
+    async with served(tmp_path) as world:
+        assert await world.names(b"data") == [b"main", b"v1"]
+        await world.builder.commit("data", {b"f": b"new"}, tag="v2")
+        await world.builder.commit("other", {b"f": b"new"}, tag="v1")
+        assert await world.names(b"data") == [b"main", b"v1"]  # was asked for a moment ago
+        assert await get_json(tmp_path, "/v1/refresh", b"{}") == {}
+        assert await world.names(b"data") == [b"main", b"v1", b"v2"]
+        assert await world.names(b"") == [b"data", b"other"]
+
+
+async def test_a_store_that_cannot_be_asked_is_told(tmp_path: Path) -> None:
+    async with served(tmp_path) as world:
+        world.store.inject("list", "*", Fail(StoreUnreachableError("no route")))
+        status, answer = await get(tmp_path, "/v1/refresh", b"{}")
+        error = json.loads(answer)["error"]
+        assert (status, error["message"], error["exit_code"]) == (502, "no route", 5)
+
+
+async def test_the_log_level_is_changed(tmp_path: Path) -> None:
+    before = logging.getLogger().level
+    async with served(tmp_path):
+        try:
+            assert await get_json(tmp_path, "/v1/log-level", b'{"level": "debug"}') == {"level": "debug"}
+            assert await get_json(tmp_path, "/v1/log-level") == {"level": "debug"}
+            for wrong in (b'{"level": "loud"}', b"[]", b"x", b"{}"):
+                status, answer = await get(tmp_path, "/v1/log-level", wrong)
+                assert status == 400
+                assert json.loads(answer)["error"]["hint"] == "a level is one of debug, info, warning, error"
+        finally:
+            logging.getLogger().setLevel(before)
+
+
+async def test_metrics_are_what_was_counted(tmp_path: Path) -> None:
+    async with served(tmp_path) as world:
+        size = len(await world.content(b"data/v1/README"))
+        status, answer = await get(tmp_path, "/metrics")
+        assert status == 200
+        found = {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in text_string_to_metric_families(answer.decode())
+            for sample in family.samples
+        }
+        counted = world.cache.statistics()
+        assert found["fsd_read_bytes_total",] == size
+        assert found["fsd_requests_total", "read"] == world.vfs.requests["read"]
+        assert found["fsd_fetches_total",] == counted.fetched_requests == 1
+        assert found["fsd_store_read_bytes_total",] == counted.fetched_bytes
+        assert found["fsd_cache_limit_bytes",] == counted.limit_bytes
+        assert found["fsd_cache_bytes", "mirrors"] == counted.mirror_bytes
+        assert found["fsd_fetch_seconds_count",] == found["fsd_fetch_seconds_bucket", "+Inf"] == 1
+        assert found["fsd_waiting_read_seconds_count",] == 1
+        assert found["fsd_corrupt_chunks_total",] == 0
+        assert found["process_open_fds",] > 3
+
+
+async def test_a_listener_for_metrics_has_nothing_else(tmp_path: Path) -> None:
+    builder = await new_store()
+    async with opened(builder, tmp_path) as world, trio.open_nursery() as nursery:
+        with control.listening_for_metrics(("127.0.0.1", 0)) as listener:
+            nursery.start_soon(partial(control.serve, listener, world.vfs, only_metrics=True))
+            for path, expected in (("/metrics", b"200"), ("/v1/status", b"404"), ("/v1/prefetch", b"404")):
+                stream = await trio.open_tcp_stream(*listener.getsockname())
+                await stream.send_all(b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path.encode())
+                assert (await stream.receive_some()).split()[1] == expected
+                await stream.aclose()
+            nursery.cancel_scope.cancel()

@@ -25,6 +25,7 @@ def test_settings_round_trip(cache: Path | None) -> None:
         interposed=False,
         log_format="json",
         log_level="debug",
+        metrics=("::1", 9469),
         ready_descriptor=7,
         notify_address="@x",
         watchdog_s=1.5,
