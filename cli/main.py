@@ -61,6 +61,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
         "status": Listed("mount", "Show mounts, what of a path is cached, or a work tree's pins."),
         "prefetch": Listed("prefetch", "Fetch a version, folder or file into the cache of its mount."),
         "evict": Listed("prefetch", "Let the cache go of a version, folder or file."),
+        "top": Listed("top", "Watch what mounts do."),
         "daemon": Listed("daemon", "Ask a mount's daemon: errors, open files, metrics."),
     },
     "Care": {

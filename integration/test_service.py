@@ -256,3 +256,19 @@ def test_an_address_that_is_taken_costs_the_metrics_and_not_the_mount(service: S
     service.signal(signal.SIGTERM)
     assert service.wait() == 0
     assert f"metrics cannot be served at 127.0.0.1 port {port}: Address already in use" in service.log.read_text()
+
+
+def test_it_is_watched(service: Service) -> None:
+    service.start()
+    watching = service.program.start("top", service.mountpoint, "--interval", "1", "--count", "2")
+    assert watching.stdout is not None
+    lines = [watching.stdout.readline()]
+    while str(service.mountpoint) not in lines[-1]:
+        lines.append(watching.stdout.readline())
+    assert (service.mountpoint / "data/main/f").read_bytes() == b"content"
+    rest, _ = watching.communicate(timeout=WITHIN_S)
+    assert watching.returncode == 0
+    [second] = [line.split() for line in rest.split("\n") if line.startswith(str(service.mountpoint))]
+    reads, read, unit = second[1:4]
+    assert (int(reads) >= 1, float(read) >= 5, unit) == (True, True, "B")
+    assert second[-1].endswith("store")

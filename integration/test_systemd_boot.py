@@ -29,23 +29,33 @@ stop_wait_s = 1.5
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    wheels = tmp_path_factory.mktemp("wheels")
-    wheel = make_wheels(wheels, extras="")
-    made = Machine(tmp_path_factory.mktemp("machine"), f"{REPOSITORY}:/src", f"{wheels}:/wheels")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_wheels(tmp_path_factory.mktemp("wheels"), extras="")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
+    """A machine that has never been started."""
+    made = Machine(tmp_path_factory.mktemp("machine"), f"{REPOSITORY}:/src", f"{wheel.parent}:/wheels")
     try:
         made.install()
-        made.boot()
-        install = f"/src/script/install --wheel /wheels/{wheel.name} --extras ''"
-        made(f"cd / && PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels {install}")
-        made("mkdir -p /srv/data && echo content >/srv/data/f && head -c 20000000 /dev/urandom >/srv/data/large")
-        made("cd / && fsd --store /srv/store init && fsd --store /srv/store commit /srv/data data --tag v1")
-        made("chown -R fsd:fsd /srv/store")
-        (made.root / "etc/fsd/data.toml").write_text(CONFIG)
-        made("fsd config check && systemctl daemon-reload")
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def machine(installed: Machine, wheel: Path) -> Machine:
+    """It runs, fsd is installed on it, and there is a store for the service."""
+    installed.boot()
+    install = f"/src/script/install --wheel /wheels/{wheel.name} --extras ''"
+    installed(f"cd / && PIP_NO_INDEX=1 PIP_FIND_LINKS=/wheels {install}")
+    installed("mkdir -p /srv/data && echo content >/srv/data/f && head -c 20000000 /dev/urandom >/srv/data/large")
+    installed("cd / && fsd --store /srv/store init && fsd --store /srv/store commit /srv/data data --tag v1")
+    installed("chown -R fsd:fsd /srv/store")
+    (installed.root / "etc/fsd/data.toml").write_text(CONFIG)
+    installed("fsd config check && systemctl daemon-reload")
+    return installed
 
 
 def wait_active(machine: Machine) -> None:
@@ -58,6 +68,21 @@ def is_read(machine: Machine) -> bool:
 
 def main_pid(machine: Machine) -> str:
     return machine("systemctl show -P MainPID fsd@data")
+
+
+# Each of these takes a minute or two by itself, on a busy machine, and a test may take three.
+
+
+def test_a_wheel_is_built(wheel: Path) -> None:
+    assert wheel.exists()
+
+
+def test_a_system_is_made(installed: Machine) -> None:
+    assert (installed.root / "usr/bin/systemctl").exists()
+
+
+def test_the_script_installs(machine: Machine) -> None:
+    assert machine("fsd --version").startswith("fsd ")
 
 
 def test_it_is_there_for_everybody_once_it_is_started(machine: Machine) -> None:

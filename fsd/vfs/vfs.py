@@ -327,6 +327,7 @@ class Vfs:
             "open_trees": len(self._trees),
             "files_being_read": len(self._reads),
             "waiting_reads": self.waiting_reads,
+            "read_bytes": self.read_bytes,
             "requests": dict(self.requests),
             "errors": self.errors.total,
         }
