@@ -96,8 +96,9 @@ def _title(context: click.Context) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A line of text for roff: no request, no escape sequence, hyphens that can be copied."""
+    """A line of text for roff: no request, no escape sequence, hyphens that can be copied, ASCII alone."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
+    text = "".join(letter if letter.isascii() else f"\\[u{ord(letter):04X}]" for letter in text)
     return f"\\&{text}" if text.startswith((".", "'")) else text
 
 

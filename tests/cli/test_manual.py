@@ -45,8 +45,8 @@ def test_what_a_page_shows(folder: Path) -> None:
 
 
 def test_nothing_in_a_help_is_taken_for_a_request_of_roff() -> None:
-    assert list(manual._paragraphs(".fsd.toml\n\n'quoted' a\\b -x")) == [
-        "\\&.fsd.toml",
+    assert list(manual._paragraphs(".fsd.toml…\n\n'quoted' a\\b -x")) == [
+        "\\&.fsd.toml\\[u2026]",
         ".PP",
         "\\&'quoted' a\\eb \\-x",
     ]
