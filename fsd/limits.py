@@ -58,6 +58,10 @@ class Limits:
     refs_wait_s: float = 1.0
     """How long a lookup waits for news of a name that is known, before it takes what is known."""
 
+    fresh_hints_s: float = 10.0
+    """A page or recipe whose placements led nowhere is loaded anew from the store, and not again for so long: where a
+    pack is really gone, each of its readers would ask."""
+
     # --- fetching
     fetch_requests: int = 64
     """Ranged GETs in flight for reads and read-ahead: 64 readers of small files each have theirs."""

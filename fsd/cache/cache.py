@@ -268,8 +268,7 @@ class Cache:
         """`length` bytes from byte `start` of `chunks`, fetched as far as they are absent.
 
         `widen`: neighbours in the pack may be wanted soon (a small file); False for a piece of a large one. Raises
-        FetchTimeoutError after `deadline_s` (by default the limits' own), other StoreUnreachableErrors,
-        CorruptDataError.
+        FetchTimeoutError after `deadline_s` (by default the limits' own), other StoreUnreachableErrors, MisplacedError.
         """
         seconds = self._limits.read_deadline_s if deadline_s is None else deadline_s
         with trio.move_on_after(seconds):

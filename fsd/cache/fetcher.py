@@ -36,7 +36,7 @@ from fsd.format.model import PlacedChunk
 from fsd.histogram import Histogram
 from fsd.ids import Buffer
 from fsd.limits import Limits
-from fsd.repo.packs import PackSource
+from fsd.repo.packs import MisplacedError, PackGoneError, PackSource
 
 
 class FetchTimeoutError(StoreUnreachableError):
@@ -176,7 +176,7 @@ class Fetcher:
 
         A chunk that somebody else's job was about to write already may be missing from the result and is in the cache
         then; so may one for which somebody else had a false hint: ask again. Raises StoreUnreachableError,
-        StorePermissionError, CorruptDataError.
+        StorePermissionError, MisplacedError.
         """
         for chunk in chunks:
             check_placed(chunk)
@@ -312,9 +312,9 @@ class Fetcher:
                 return False
             self._fail(job, error)
         except NotFoundError as error:
-            self._fail(job, CorruptDataError(f"pack {fetched.pack.hex()} is gone: {error.message}"))
+            self._miss(job, [PackGoneError(chunk, error) for chunk in fetched.chunks])
         except CorruptDataError as error:
-            self._fail(job, error)
+            self._miss(job, [MisplacedError(chunk, error.message) for chunk in fetched.chunks])
         else:
             self.fetched_bytes += len(body)
             await self._store(job, body)
@@ -354,18 +354,25 @@ class Fetcher:
         except StoreUnreachableError as unreachable:
             error = unreachable
         except NotFoundError as gone:
-            error = CorruptDataError(f"pack {place.pack.hex()} is gone: {gone.message}")
+            error = PackGoneError(chunk, gone)
         else:
             if chunk.id not in stored.bad:
                 self._hand_out(job, stored.kept)
                 return
             self.corrupt_chunks += 1
-            error = CorruptDataError(f"{stored.bad[chunk.id].message} (pack {place.pack.hex()} at {place.offset})")
+            bad = f"{stored.bad[chunk.id].message} (pack {place.pack.hex()} at {place.offset})"
+            error = MisplacedError(chunk, bad)
         self._tell(job, (chunk,), error)
 
     def _fail(self, job: _Job, error: FsdError) -> None:
         self.failures += 1
         self._tell(job, job.fetched.chunks, error)
+
+    def _miss(self, job: _Job, errors: Sequence[MisplacedError]) -> None:
+        """None of the job's chunks is where it was looked for: each has an error that names it."""
+        self.failures += 1
+        for error in errors:
+            self._tell(job, (error.chunk,), error)
 
     def _tell(self, job: _Job, chunks: Sequence[PlacedChunk], error: FsdError) -> None:
         """Give an error to those whose it is. They know for which file it was, so that it is they who log it."""

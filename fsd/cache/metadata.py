@@ -128,6 +128,12 @@ class ObjectFiles:
         finally:
             self._writing.discard(name)
 
+    async def replace(self, kind: ObjectKind, object_id: bytes, data: bytes) -> None:
+        """Keep these bytes, and no others of the object. As `write`, a disk that is full or fails is no error."""
+        if await self.read(kind, object_id) != data:
+            await self.remove(kind, object_id)
+            await self.write(kind, object_id, data)
+
     async def _write(self, name: str, size: int, data: bytes) -> None:
         self.used_bytes += size
         path = self._path(name)
@@ -186,6 +192,12 @@ class CachedLoader:
         if data is None:
             data = await self._inner.load(kind, object_id)
             await self._files.write(kind, object_id, data)
+        return data
+
+    async def reload(self, kind: ObjectKind, object_id: bytes) -> bytes:
+        """See `ObjectLoader.reload`: what is on disk stays until there is something to take its place."""
+        data = await self._inner.reload(kind, object_id)
+        await self._files.replace(kind, object_id, data)
         return data
 
     async def keep(self, kind: ObjectKind, object_id: bytes) -> bool:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from fsd.errors import CorruptDataError
 from fsd.format.limits import MAX_CHUNK_BYTES
 from fsd.format.model import PlacedChunk, Placement
 from fsd.format.pack import PackedChunk
+from fsd.repo.packs import MisplacedError
 
 WIDEN_MIN_BYTES = 256 * 1024
 """The first window: what costs a thirtieth of a round trip on the link that the limits are made for."""
@@ -62,14 +62,16 @@ class Range(NamedTuple):
 
 
 def check_placed(chunk: PlacedChunk) -> None:
-    """Refuse a placement that cannot be, before anything is asked for or allocated. Raises CorruptDataError."""
+    """Refuse a placement that cannot be, before anything is asked for or allocated. Raises MisplacedError."""
     place = chunk.placement
     if (
         not 0 < chunk.length <= MAX_CHUNK_BYTES
         or not 0 < place.stored <= chunk.length
         or not (0 <= place.offset <= MAX_PACK_BYTES and place.plain_offset >= 0)
     ):
-        raise CorruptDataError(f"chunk {chunk.id.hex()} claims {place.stored} bytes at {place.offset} of its pack")
+        raise MisplacedError(
+            chunk, f"chunk {chunk.id.hex()} claims {place.stored} bytes at {place.offset} of pack {place.pack.hex()}"
+        )
 
 
 def coalesce(chunks: Iterable[PlacedChunk], *, range_bytes: int, gap_bytes: int) -> list[Range]:

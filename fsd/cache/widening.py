@@ -25,7 +25,7 @@ from fsd.cache.plan import (
     window_bytes,
 )
 from fsd.cache.presence import Presence
-from fsd.errors import FsdError
+from fsd.errors import FsdError, NotFoundError
 from fsd.format.model import PlacedChunk
 from fsd.repo.packs import PackSource
 
@@ -109,6 +109,8 @@ class Widening:
     async def _ask(self, miss: _Miss) -> None:
         try:
             self._keep(miss.pack, await self._load(miss.pack))
+        except NotFoundError:
+            return  # the reader is told, or finds the chunk elsewhere
         except FsdError as error:
             # Not a reader's error: their chunk has a fetch of its own. The next miss asks again.
             log.warning("cannot read the contents of pack %s: %s", miss.pack.hex(), error)

@@ -74,6 +74,10 @@ class MendingLoader:
             return stored
         return await self._mend(kind, object_id, why, is_there=True) or stored
 
+    async def reload(self, kind: ObjectKind, object_id: bytes) -> bytes:
+        """The same: nothing is kept here."""
+        return await self.load(kind, object_id)
+
     async def forget(self, kind: ObjectKind, object_id: bytes) -> None:
         """Nothing is kept here."""
 

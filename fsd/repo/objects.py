@@ -30,6 +30,9 @@ from fsd.limits import Limits
 from fsd.repo.leases import Leases
 from fsd.stores.base import ObjectExistsError, ObjectNotFoundError, Store
 
+MAX_FRESH = 4096
+"""Objects of which it is remembered when they were loaded anew; the oldest go first."""
+
 CommitObject = tuple[Commit, Index]
 """A commit's header and the root of its tree: they are one object."""
 
@@ -47,6 +50,9 @@ class ObjectLoader(Protocol):
     async def load(self, kind: ObjectKind, object_id: bytes) -> bytes:
         """The stored bytes; need not be verified. Raises ObjectNotFoundError, StoreUnreachableError."""
 
+    async def reload(self, kind: ObjectKind, object_id: bytes) -> bytes:
+        """The same as they are now where they were written: what is not covered by the id may have changed."""
+
     async def forget(self, kind: ObjectKind, object_id: bytes) -> None:
         """The bytes were bad: the next `load` must get them from where they were written."""
 
@@ -60,6 +66,10 @@ class StoreLoader:
     async def load(self, kind: ObjectKind, object_id: bytes) -> bytes:
         """One request."""
         return (await self._store.get(object_key(kind, object_id))).data
+
+    async def reload(self, kind: ObjectKind, object_id: bytes) -> bytes:
+        """The same: nothing is kept here."""
+        return await self.load(kind, object_id)
 
     async def forget(self, kind: ObjectKind, object_id: bytes) -> None:
         """Nothing is kept here."""
@@ -123,6 +133,8 @@ class _Kept(Generic[Value]):
         return found[0]
 
     def put(self, object_id: bytes, value: Value, weight: int) -> None:
+        if object_id in self._values:
+            self._weight -= self._values.pop(object_id)[1]
         self._values[object_id] = (value, weight)
         self._weight += weight
         while self._weight > self._capacity and len(self._values) > 1:
@@ -132,7 +144,9 @@ class _Kept(Generic[Value]):
 class _Flight:
     """One load that several tasks wait for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_fresh: bool) -> None:
+        self.is_fresh = is_fresh
+        """Whether it goes past what the loader keeps."""
         self.landed = trio.Event()
         self.error: FsdError | None = None
 
@@ -148,6 +162,9 @@ class Objects:
     def __init__(self, loader: ObjectLoader, limits: Limits, *, where: str = "the store") -> None:
         self._loader = loader
         self._where = where
+        self._fresh_s = limits.fresh_hints_s
+        self._loaded_anew_s: OrderedDict[bytes, float] = OrderedDict()
+        """When a page or recipe was asked for anew, by trio's clock, whatever came of it; oldest first."""
         self._pages = _Kept(ObjectKind.PAGE, _decode_page, limits.page_memory_bytes)
         # The others are few beside pages, yet each can hold a megabyte: a share of their own keeps a scan over pages
         # from throwing out what leads to them.
@@ -188,6 +205,18 @@ class Objects:
         """A recipe."""
         return await self._get(self._recipes, recipe)
 
+    async def fresh_page(self, page: bytes) -> Page:
+        """A page with the placements that the store has now: those of the one at hand led nowhere.
+
+        At most one request, shared by all who want it at the same time. None if there was one `limits.fresh_hints_s`
+        ago or less, whatever came of it: then this is `page`.
+        """
+        return await self._get_fresh(self._pages, page)
+
+    async def fresh_recipe(self, recipe: bytes) -> Recipe:
+        """The same for a recipe."""
+        return await self._get_fresh(self._recipes, recipe)
+
     async def commit(self, commit: bytes) -> CommitObject:
         """A commit or subset: its header, and the root of its tree."""
         return await self._get(self._commits, commit)
@@ -212,10 +241,43 @@ class Objects:
             if flight.error is not None:
                 raise flight.error
 
-    async def _lead(self, kept: _Kept[Value], object_id: bytes) -> Value:
-        flight = kept.flights[object_id] = _Flight()
+    async def _get_fresh(self, kept: _Kept[Value], object_id: bytes) -> Value:
+        """As `_get`, from where the object was written. What is in memory or on disk stays if there is nothing new."""
+        while True:
+            flight = kept.flights.get(object_id)
+            if flight is not None:
+                # Also of a load that may bring what is old: it must not land behind us.
+                await flight.landed.wait()
+                if flight.is_fresh and flight.error is not None:
+                    raise flight.error
+            elif self._is_fresh(object_id):
+                return await self._get(kept, object_id)
+            else:
+                return await self._lead_fresh(kept, object_id)
+
+    async def _lead_fresh(self, kept: _Kept[Value], object_id: bytes) -> Value:
         try:
-            value, weight = await self._load(kept.kind, object_id, kept.decode)
+            value = await self._lead(kept, object_id, is_fresh=True)
+        except CorruptDataError:
+            self._note_fresh(object_id)
+            raise
+        self._note_fresh(object_id)
+        return value
+
+    def _is_fresh(self, object_id: bytes) -> bool:
+        loaded_s = self._loaded_anew_s.get(object_id)
+        return loaded_s is not None and trio.current_time() - loaded_s <= self._fresh_s
+
+    def _note_fresh(self, object_id: bytes) -> None:
+        self._loaded_anew_s[object_id] = trio.current_time()
+        self._loaded_anew_s.move_to_end(object_id)
+        if len(self._loaded_anew_s) > MAX_FRESH:
+            self._loaded_anew_s.popitem(last=False)
+
+    async def _lead(self, kept: _Kept[Value], object_id: bytes, *, is_fresh: bool = False) -> Value:
+        flight = kept.flights[object_id] = _Flight(is_fresh=is_fresh)
+        try:
+            value, weight = await self._load(kept.kind, object_id, kept.decode, is_fresh=is_fresh)
             kept.put(object_id, value, weight)
             return value
         except FsdError as error:
@@ -225,10 +287,12 @@ class Objects:
             del kept.flights[object_id]
             flight.landed.set()
 
-    async def _load(self, kind: ObjectKind, object_id: bytes, decode: _Decode[Value]) -> tuple[Value, int]:
+    async def _load(
+        self, kind: ObjectKind, object_id: bytes, decode: _Decode[Value], *, is_fresh: bool = False
+    ) -> tuple[Value, int]:
         """The decoded object and its weight. A bad object is asked for once more, past the loader's own cache."""
         try:
-            return decode(object_id, await self._stored(kind, object_id))
+            return decode(object_id, await self._stored(kind, object_id, is_fresh=is_fresh))
         except MissingObjectError:
             raise
         except CorruptDataError:
@@ -243,9 +307,9 @@ class Objects:
             message = error.message.replace(what, here) if what in error.message else f"{here} is bad: {error.message}"
             raise CorruptDataError(message) from error
 
-    async def _stored(self, kind: ObjectKind, object_id: bytes) -> bytes:
+    async def _stored(self, kind: ObjectKind, object_id: bytes, *, is_fresh: bool = False) -> bytes:
         try:
-            return await self._loader.load(kind, object_id)
+            return await (self._loader.reload if is_fresh else self._loader.load)(kind, object_id)
         except ObjectNotFoundError as error:
             raise MissingObjectError(kind, object_id, self._where) from error
 

@@ -11,7 +11,9 @@ from typing import Protocol
 
 import trio
 
+from fsd.errors import CorruptDataError, NotFoundError
 from fsd.format.keys import moved_key, pack_key
+from fsd.format.model import PlacedChunk
 from fsd.format.moved import MovedPack, parse_moved
 from fsd.format.pack import FOOTER_BYTES, Contents, parse_contents, parse_footer
 from fsd.stores.base import ObjectNotFoundError, Store
@@ -28,6 +30,28 @@ MOVED_TRUSTED_S = 600.0
 
 PIECES_AT_ONCE = 8
 """Requests for one range of a pack whose chunks are no longer side by side."""
+
+
+class MisplacedError(CorruptDataError):
+    """A chunk is not where its placement says.
+
+    Placements are hints: whoever has them from a page or recipe that was loaded a while ago asks the store for it once
+    more (`Objects.fresh_page`) before this is what a user is told.
+    """
+
+    def __init__(self, chunk: PlacedChunk, message: str, *, hint: str = "") -> None:
+        """`chunk`, with the placement that is wrong; `message` should name it."""
+        super().__init__(message, hint=hint)
+        self.chunk = chunk
+
+
+class PackGoneError(MisplacedError):
+    """The pack that should have the chunk is not there, and no note says where its chunks went."""
+
+    def __init__(self, chunk: PlacedChunk, error: NotFoundError) -> None:
+        """`error` is the store's."""
+        pack = f"pack {chunk.placement.pack.hex()}, which should have chunk {chunk.id.hex()}, is gone"
+        super().__init__(chunk, f"{pack}: {error.message}", hint="see 'fsd verify'")
 
 
 class PackSource(Protocol):

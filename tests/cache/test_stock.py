@@ -171,6 +171,9 @@ class NoStore:
             raise ObjectNotFoundError(kind.name, "nowhere")
         return self.objects.pop(object_id)
 
+    async def reload(self, kind: ObjectKind, object_id: bytes) -> bytes:
+        return await self.load(kind, object_id)
+
     async def forget(self, kind: ObjectKind, object_id: bytes) -> None:
         """Nothing is kept here."""
 

@@ -10,7 +10,9 @@ import trio
 import trio.testing
 
 from fsd.errors import CorruptDataError, StoreUnreachableError
+from fsd.format.envelope import seal
 from fsd.format.keys import ObjectKind, object_key, pack_key
+from fsd.format.model import Entry, Kind, Piece, Placement
 from fsd.format.page import encode_page
 from fsd.ids import content_id
 from fsd.limits import DEFAULT_LIMITS
@@ -86,6 +88,9 @@ class ForgetfulLoader:
         stored = await self.inner.load(kind, object_id)
         return stored if (kind, object_id) in self.forgotten else stored[:-1]
 
+    async def reload(self, kind: ObjectKind, object_id: bytes) -> bytes:
+        return await self.inner.load(kind, object_id)
+
     async def forget(self, kind: ObjectKind, object_id: bytes) -> None:
         self.forgotten.add((kind, object_id))
 
@@ -122,6 +127,122 @@ async def test_many_tasks_share_one_load() -> None:
     assert len(store.calls) == 1
     assert len(found) == 50
     assert all(other is found[0] for other in found)
+
+
+class KeepingLoader:
+    """A cache that never looks again by itself."""
+
+    def __init__(self, inner: StoreLoader) -> None:
+        self.inner = inner
+        self.kept: dict[bytes, bytes] = {}
+
+    async def load(self, kind: ObjectKind, object_id: bytes) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return self.kept.get(object_id) or await self.reload(kind, object_id)
+
+    async def reload(self, kind: ObjectKind, object_id: bytes) -> bytes:
+        self.kept[object_id] = await self.inner.load(kind, object_id)
+        return self.kept[object_id]
+
+    async def forget(self, kind: ObjectKind, object_id: bytes) -> None:
+        del self.kept[object_id]
+        await self.inner.forget(kind, object_id)
+
+
+async def write_placed(store: MemoryStore, pack: bytes) -> bytes:
+    """A page, or the same with its chunk in another pack."""
+    logical, placement = encode_page([one_chunk(pack)])
+    page, stored = seal(ObjectKind.PAGE, logical, placement)
+    await store.overwrite(object_key(ObjectKind.PAGE, page), stored)
+    return page
+
+
+def one_chunk(pack: bytes) -> Entry:
+    chunk = content_id(b"data")
+    return Entry(b"", b"a", Kind.FILE, False, 4, chunk, b"", 0, (Piece(chunk, 4),), (Placement(pack, 0, 4, 0),))
+
+
+OLD, NEW = bytes(15) + b"1", bytes(15) + b"2"
+
+
+async def test_a_fresh_page_has_the_placements_of_the_store() -> None:
+    memory = MemoryStore()
+    page = await write_placed(memory, OLD)
+    store = FaultyStore(memory)
+    loader = KeepingLoader(StoreLoader(store))
+    objects = Objects(loader, DEFAULT_LIMITS)
+    assert (await objects.page(page)).entry(0) == one_chunk(OLD)
+    await write_placed(memory, NEW)
+    assert (await objects.page(page)).entry(0) == one_chunk(OLD)
+    found: list[Entry] = []
+
+    async def refresh() -> None:
+        found.append((await objects.fresh_page(page)).entry(0))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(refresh)
+    assert found == [one_chunk(NEW)] * 50
+    assert (await objects.page(page)).entry(0) == one_chunk(NEW)
+    assert (await Objects(loader, DEFAULT_LIMITS).page(page)).entry(0) == one_chunk(NEW)
+    assert len(store.calls) == 2
+
+
+async def test_what_is_fresh_is_not_asked_for_again_for_a_while(autojump_clock: trio.testing.MockClock) -> None:
+    memory = MemoryStore()
+    page = await write_placed(memory, OLD)
+    store = FaultyStore(memory)
+    objects = Objects(KeepingLoader(StoreLoader(store)), DEFAULT_LIMITS)
+    for _ in range(3):
+        store.calls.clear()
+        for _ in range(10):
+            await objects.fresh_page(page)
+            await trio.sleep(DEFAULT_LIMITS.fresh_hints_s / 10)
+        assert len(store.calls) == 1
+        autojump_clock.jump(0.001)
+
+
+async def test_a_page_that_is_gone_stays_where_it_was_loaded() -> None:
+    memory = MemoryStore()
+    page = await write_placed(memory, OLD)
+    store = FaultyStore(memory)
+    loader = KeepingLoader(StoreLoader(store))
+    objects = Objects(loader, DEFAULT_LIMITS)
+    await objects.page(page)
+    await memory.delete(object_key(ObjectKind.PAGE, page))
+    with pytest.raises(MissingObjectError):
+        await objects.fresh_page(page)
+    for kept in (objects, Objects(loader, DEFAULT_LIMITS)):
+        assert (await kept.page(page)).entry(0) == one_chunk(OLD)
+    assert (await objects.fresh_page(page)).entry(0) == one_chunk(OLD)
+    assert len(store.calls) == 2
+
+
+async def test_a_load_that_began_before_does_not_bring_back_what_is_old() -> None:
+    memory = MemoryStore()
+    page = await write_placed(memory, OLD)
+    loader = KeepingLoader(StoreLoader(FaultyStore(memory)))
+    await loader.load(ObjectKind.PAGE, page)
+    await write_placed(memory, NEW)
+    objects = Objects(loader, DEFAULT_LIMITS)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(objects.page, page)
+        nursery.start_soon(objects.fresh_page, page)
+        nursery.start_soon(objects.page, page)
+    assert (await objects.page(page)).entry(0) == one_chunk(NEW)
+
+
+async def test_what_is_loaded_anew_weighs_once() -> None:
+    memory = MemoryStore()
+    page = await write_placed(memory, OLD)
+    limits = replace(DEFAULT_LIMITS, fresh_hints_s=-1.0)
+    _, other = await write_sample(memory, "page")
+    one = (await Objects(StoreLoader(memory), limits).page(other)).memory_bytes
+    objects = Objects(StoreLoader(memory), replace(limits, page_memory_bytes=2 * one))
+    await objects.page(other)
+    for _ in range(100):
+        await objects.fresh_page(page)
+    assert objects.page_nowait(other) is not None
 
 
 async def test_who_waits_takes_over_from_who_is_cancelled() -> None:
