@@ -8,6 +8,7 @@ from contextlib import aclosing
 import click
 import trio
 
+from fsd.checkout.placed import PlacedContents
 from fsd.checkout.stored import StoredContents
 from fsd.errors import UsageError
 from fsd.format.model import Entry, Kind
@@ -15,6 +16,7 @@ from fsd.ids import Buffer
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import resolve
 from fsd.repo.subsets import open_tree
+from fsd.repo.tree import TreeView
 from fsd.vfs.pieces import Pieces
 from fsd_cli.completion import complete_place
 from fsd_cli.context import Invocation, pass_invocation
@@ -41,7 +43,7 @@ def cat(invocation: Invocation, place: str) -> None:
             raise UsageError(f"{shown(parsed.path)} is a symlink to {shown(entry.target)}", hint="name that")
         if entry.kind is Kind.DIRECTORY:
             raise UsageError(f"{shown(parsed.path)} is a directory", hint=f"see 'fsd ls {place}'")
-        async with aclosing(_contents(repositories, entry)) as contents:
+        async with aclosing(contents_of(repositories, tree, entry)) as contents:
             async for content in contents:
                 # Whoever reads may take for ever; Ctrl-C must not.
                 await trio.to_thread.run_sync(write_bytes, content, abandon_on_cancel=True)
@@ -49,13 +51,10 @@ def cat(invocation: Invocation, place: str) -> None:
     run_on_store(invocation, work)
 
 
-async def _contents(repositories: Repositories, entry: Entry) -> AsyncGenerator[Buffer, None]:
-    """The file's content, piece by piece."""
-    stored, pieces, step = (
-        StoredContents(repositories),
-        Pieces(entry, repositories.objects),
-        repositories.limits.range_bytes,
-    )
+async def contents_of(repositories: Repositories, tree: TreeView, entry: Entry) -> AsyncGenerator[Buffer, None]:
+    """The content of a file of the tree, piece by piece."""
+    contents = PlacedContents(StoredContents(repositories), tree, repositories.objects)
+    pieces, step = Pieces(entry, repositories.objects), repositories.limits.range_bytes
     for start in range(0, entry.size, step):
-        for part in await stored.read(entry, pieces, start, min(start + step, entry.size)):
+        for part in await contents.read(entry, pieces, start, min(start + step, entry.size)):
             yield part

@@ -1,8 +1,9 @@
 """A version, or a directory of one, as plain files: for programs that write, and for machines that will have no mount.
 
 The tree is walked in its order and cut into batches of small files, and large files one by one. Tasks take them as they
-come: read what is missing, check it against the tree's hashes, write it. Memory is bounded by the tasks and what each
-holds; order does not matter, since every directory is made by whoever first needs it.
+come: read what is missing, check it against the tree's hashes, write it. What is not where a placement says is read
+once more, from where the store has it now. Memory is bounded by the tasks and what each holds; order does not matter,
+since every directory is made by whoever first needs it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Protocol
 import trio
 
 from fsd.checkout.contents import Contents
+from fsd.checkout.placed import PlacedContents, PlacingObjects
 from fsd.checkout.target import Target, staged
 from fsd.errors import ConflictError, FsdError, NotFoundError, UsageError
 from fsd.format.model import Entry, Kind
@@ -25,7 +27,7 @@ from fsd.publish.source import SourceFolder, shown
 from fsd.publish.walk import walk
 from fsd.repo.tree import TreeView
 from fsd.tasks import one_error
-from fsd.vfs.pieces import Pieces, Recipes
+from fsd.vfs.pieces import Pieces
 
 TASKS = 8
 """Batches and large files under way at once: a batch waits for the network half of the time."""
@@ -71,7 +73,7 @@ class Version:
     """What to check out."""
 
     tree: TreeView
-    recipes: Recipes
+    objects: PlacingObjects
     below: bytes = b""
     """A directory of the tree, which becomes the top of the folder."""
 
@@ -133,7 +135,7 @@ async def check_out(
 class _Checkout:
     def __init__(self, version: Version, contents: Contents, progress: Progress | None) -> None:
         self._version = version
-        self._contents = contents
+        self._contents = PlacedContents(contents, version.tree, version.objects)
         self._progress = progress
         self._large = trio.CapacityLimiter(_LARGE_FILES)
         self._done = CheckedOut()
@@ -180,7 +182,7 @@ class _Checkout:
 
     async def _write_large(self, target: Target, entry: Entry) -> None:
         file = await trio.to_thread.run_sync(target.begin_large, entry)
-        pieces = Pieces(self._version.in_tree(entry), self._version.recipes)
+        pieces = Pieces(self._version.in_tree(entry), self._version.objects)
         try:
             send, receive = trio.open_memory_channel[_Window](_WINDOWS - 1)
             async with trio.open_nursery() as nursery:

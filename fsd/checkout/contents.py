@@ -23,7 +23,8 @@ _REQUESTS = 16
 
 
 class Contents(Protocol):
-    """Raises CorruptDataError and what a store raises; FsdError for a mount that does not read."""
+    """Raises MisplacedError for a chunk that is not where an entry or recipe says, CorruptDataError, and what a store
+    raises; FsdError for a mount that does not read."""
 
     async def read_small(self, files: Sequence[Entry]) -> list[Buffer]:
         """The whole contents of some small files."""

@@ -13,6 +13,7 @@ from fsd.format.model import Entry, PlacedChunk
 from fsd.format.pack import decode_chunk
 from fsd.ids import Buffer
 from fsd.limits import MIB
+from fsd.repo.packs import MisplacedError, PackGoneError
 from fsd.repo.repository import Repositories
 from fsd.stores.base import ObjectNotFoundError
 from fsd.tasks import gather
@@ -58,16 +59,16 @@ class StoredContents:
         return (await Pieces(file, self._repositories.objects).run(0, file.size)).chunks if file.size else ()
 
     async def _load(self, chunks: Iterable[PlacedChunk]) -> dict[bytes, Buffer]:
-        """The plaintext of chunks, by id. Raises CorruptDataError, and what a store raises."""
+        """The plaintext of chunks, by id. Raises MisplacedError, and what a store raises."""
         plain: dict[bytes, Buffer] = {}
 
         async def load(wanted: Range) -> None:
             try:
                 stored = await self._repositories.packs.read(wanted.pack, wanted.start, wanted.length)
             except ObjectNotFoundError as error:
-                raise CorruptDataError(
-                    f"pack {wanted.pack.hex()} is missing from {self._repositories.store.url}", hint="see 'fsd verify'"
-                ) from error
+                raise PackGoneError(wanted.chunks[0], error) from error
+            except CorruptDataError as error:
+                raise MisplacedError(wanted.chunks[0], error.message) from error
             plain.update(await trio.to_thread.run_sync(_decode, wanted, stored))
 
         placed = {chunk.id: chunk for chunk in chunks}
@@ -84,13 +85,17 @@ class StoredContents:
 
 
 def _decode(wanted: Range, stored: bytes) -> dict[bytes, Buffer]:
-    """Raises CorruptDataError."""
+    """Raises MisplacedError."""
     view = memoryview(stored)
     plain: dict[bytes, Buffer] = {}
     for chunk in wanted.chunks:
         at = chunk.placement.offset - wanted.start
         part = view[at : at + chunk.placement.stored]
         if len(part) != chunk.placement.stored:
-            raise CorruptDataError(f"pack {wanted.pack.hex()} ends within chunk {chunk.id.hex()}")
-        plain[chunk.id] = decode_chunk(chunk.id, part, chunk.length)
+            raise MisplacedError(chunk, f"pack {wanted.pack.hex()} ends within chunk {chunk.id.hex()}")
+        try:
+            plain[chunk.id] = decode_chunk(chunk.id, part, chunk.length)
+        except CorruptDataError as error:
+            where = f"(pack {wanted.pack.hex()} at {chunk.placement.offset})"
+            raise MisplacedError(chunk, f"{error.message} {where}", hint="see 'fsd verify'") from error
     return plain

@@ -85,7 +85,7 @@ class Reader:
         self._open: dict[int, tuple[TreeView, Found]] = {}
         """Open files, by a number that stands for an inode's."""
         self._numbers = itertools.count(1)
-        self._reads = Reads(cache, repositories.objects, self._entry, limits, nursery, self)
+        self._reads = Reads(cache, repositories.objects, self._entry, self._fresh_entry, limits, nursery, self)
 
     @classmethod
     @asynccontextmanager
@@ -107,6 +107,14 @@ class Reader:
     async def _entry(self, ino: int) -> Entry:
         page, position, _ = self._open[ino][1]
         return page.entry(position)
+
+    async def _fresh_entry(self, ino: int) -> Entry:
+        """The same from its page as the store has it now, which is what is gone by from then on."""
+        tree, found = self._open[ino]
+        page = await self.repositories.objects.fresh_page(found.page.id)
+        if ino in self._open:
+            self._open[ino] = tree, found._replace(page=page)
+        return page.entry(found.position)
 
     # --- the order of files (fsd.vfs.procession)
 

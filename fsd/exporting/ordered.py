@@ -11,6 +11,7 @@ from blake3 import blake3
 
 from fsd.checkout.checkout import LARGE_BYTES, WINDOW_BYTES, Version, in_batches
 from fsd.checkout.contents import Contents
+from fsd.checkout.placed import PlacedContents
 from fsd.errors import CorruptDataError
 from fsd.format.model import Entry, Kind
 from fsd.ids import Buffer, content_id
@@ -53,7 +54,8 @@ async def parts_of(version: Version, contents: Contents) -> AsyncGenerator[Async
     with one_error():
         async with trio.open_nursery() as nursery:
             send, receive = trio.open_memory_channel[_Slot](_AHEAD - 1)
-            nursery.start_soon(_read, version, contents, send, nursery)
+            placed = PlacedContents(contents, version.tree, version.objects)
+            nursery.start_soon(_read, version, placed, send, nursery)
             async with receive, aclosing(_in_order(receive)) as parts:
                 yield parts
             nursery.cancel_scope.cancel()
@@ -99,7 +101,7 @@ async def _read(
         async for batch in batches:
             first = batch[0]
             if first.kind is Kind.FILE and first.size > LARGE_BYTES:
-                pieces = Pieces(version.in_tree(first), version.recipes)
+                pieces = Pieces(version.in_tree(first), version.objects)
                 for start in range(0, first.size, WINDOW_BYTES):
                     slot = _Slot()
                     await send.send(slot)

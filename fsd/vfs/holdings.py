@@ -135,7 +135,9 @@ class Holdings:
         is_partial = seen.size_bytes - seen.pinned_bytes > room
         if is_partial and not partial:
             raise self._too_large(target.place, seen, room)
-        prefetcher = Prefetcher(self._cache, self._limits, report=lambda progress: report(_fetched(progress, seen)))
+        prefetcher = Prefetcher(
+            self._cache, target.objects, self._limits, report=lambda progress: report(_fetched(progress, seen))
+        )
         async with self._pinned(target, seen, is_wanted=pin) as pinned:
             prefetcher.pin = pinned
             if pinned is not None:
@@ -268,6 +270,7 @@ class Holdings:
         replay = Replay(target, order, None if fits else max(1, room // REPLAY_SHARE))
         prefetcher = Prefetcher(
             self._cache,
+            target.objects,
             self._limits,
             report=lambda progress: report(_fetched(progress, seen) | {"waiting": replay.is_waiting}),
         )

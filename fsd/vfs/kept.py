@@ -68,6 +68,18 @@ class KeptObjects:
         await self._keep(ObjectKind.RECIPE, recipe_id)
         return found
 
+    async def fresh_page(self, page: bytes) -> Page:
+        """See `Objects.fresh_page`."""
+        found = await self._objects.fresh_page(page)
+        await self._keep(ObjectKind.PAGE, page)
+        return found
+
+    async def fresh_recipe(self, recipe: bytes) -> Recipe:
+        """See `Objects.fresh_recipe`."""
+        found = await self._objects.fresh_recipe(recipe)
+        await self._keep(ObjectKind.RECIPE, recipe)
+        return found
+
     async def commit(self, commit: bytes) -> CommitObject:
         """A commit or subset, with the root of its tree."""
         found = await self._objects.commit(commit)

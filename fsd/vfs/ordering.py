@@ -10,14 +10,15 @@ a first epoch.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import trio
 
 from fsd.errors import FsdError
-from fsd.format.model import Kind, PlacedChunk
+from fsd.format.model import Kind
 from fsd.format.page import Page
 from fsd.repo.tree import Found
+from fsd.vfs.pieces import Recipes
 from fsd.vfs.reads import FileRange
 from fsd.vfs.targets import LargeFile, Stretch, Target
 
@@ -119,25 +120,22 @@ class Replay:
 
     def in_stretches(self, stretch_bytes: int) -> OrderedStretches:
         """The files, about `stretch_bytes` at a time."""
-        return OrderedStretches(self, stretch_bytes)
+        return OrderedStretches(self, self._target.objects, stretch_bytes)
 
-    async def next_file(self) -> LargeFile | PlacedChunk | None:
-        """The next file, by its only chunk if it has just one; None after the last. Raises what loading raises."""
+    async def next_file(self) -> Found | None:
+        """The next file; None after the last. Raises what loading raises."""
         async for path in self._order:
             found = await self._find(path)
             if found is None:
                 self.unknown_paths += 1
                 continue
             self._expect(found)
-            page, position = found.page, found.position
-            return page.single_chunk(position) or LargeFile(page.entry(position), self._target.objects)
+            return found
         return None
 
-    def add(self, stretch: Stretch, chunks: Iterable[PlacedChunk]) -> None:
-        """These are being fetched."""
-        for chunk in chunks:
-            stretch.add(chunk)
-            self._asked_bytes += chunk.length
+    def note_asked(self, size_bytes: int) -> None:
+        """So much more is being fetched."""
+        self._asked_bytes += size_bytes
 
     async def _find(self, path: bytes) -> Found | None:
         if not _is_below(path, self._target.place.path):
@@ -162,8 +160,9 @@ class Replay:
 class OrderedStretches:
     """An async iterator over the files of a replay, which waits for the reader. Nothing to close."""
 
-    def __init__(self, replay: Replay, stretch_bytes: int) -> None:
+    def __init__(self, replay: Replay, recipes: Recipes, stretch_bytes: int) -> None:
         self._replay = replay
+        self._recipes = recipes
         self._stretch_bytes = stretch_bytes
         self._large: LargeFile | None = None
 
@@ -185,16 +184,22 @@ class OrderedStretches:
     async def _begin_file(self, stretch: Stretch) -> bool:
         """Add a small file, or begin a large one; False after the last."""
         following = await self._replay.next_file()
-        if isinstance(following, PlacedChunk):
-            self._replay.add(stretch, (following,))
-            stretch.end_file()
+        if following is None:
+            return False
+        page, position = following.page, following.position
+        chunk = page.single_chunk(position)
+        if chunk is None:
+            self._large = LargeFile(page, position, self._recipes)
         else:
-            self._large = following
-        return following is not None
+            stretch.pages.add(page.id)
+            stretch.add(chunk)
+            stretch.end_file()
+            self._replay.note_asked(chunk.length)
+        return True
 
     async def _add_run(self, stretch: Stretch, large: LargeFile) -> None:
         if not large.is_over:
-            self._replay.add(stretch, await large.next_run(self._stretch_bytes))
+            self._replay.note_asked(await large.add_run(stretch, self._stretch_bytes))
         if large.is_over:
             stretch.end_file()
             self._large = None

@@ -3,18 +3,23 @@
 An entry lists its chunks, or the recipes that do. Recipes are looked up where they are needed and not kept here: their
 memory is bounded where they are cached, whatever the number and size of the files being read. Searching is by bisection
 at each level. Knows no cache of chunks and no reads.
+
+Placements may be out of date. `Pieces.placed_anew` is what every reader of chunks turns to when it is told so, once a
+read (docs/decisions/0122).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 from fsd.errors import CorruptDataError
 from fsd.format.model import Entry, PlacedChunk
 from fsd.format.recipe import Recipe
+from fsd.repo.packs import MisplacedError
+from fsd.tasks import gather
 
 
 class Recipes(Protocol):
@@ -25,6 +30,13 @@ class Recipes(Protocol):
 
     async def recipe(self, recipe_id: bytes) -> Recipe:
         """A recipe. Raises CorruptDataError, NotFoundError or StoreUnreachableError."""
+
+    async def fresh_recipe(self, recipe: bytes) -> Recipe:
+        """The same with the placements that the store has now (`Objects.fresh_recipe`)."""
+
+
+RECIPES_AT_ONCE = 8
+"""Of one stretch of a file, loaded anew."""
 
 
 class ChunkRun(NamedTuple):
@@ -87,6 +99,34 @@ class Pieces:
             yield chunks
             at += sum(chunk.length for chunk in chunks) - skip
 
+    async def leaves(self, start: int, end: int) -> Sequence[bytes]:
+        """The recipes that place the chunks of these bytes; none where the entry does so itself. Raises as `run`."""
+        loaded: dict[bytes, Recipe] = {}
+        while self._level:
+            try:
+                return [*self._leaves(self._level, self._starts, self._ids.__getitem__, start, end, loaded)]
+            except _RecipeNeededError as needed:
+                loaded[needed.recipe_id] = await self._recipes.recipe(needed.recipe_id)
+        return []
+
+    async def placed_anew(
+        self, start: int, end: int, misplaced: MisplacedError, load_entry: Callable[[], Awaitable[Entry]]
+    ) -> Pieces:
+        """The same file with its chunks, those from `start` to before `end`, placed as the store says now.
+
+        `misplaced` tells of one of them; it is raised if the store says the same still, or has nothing to say.
+        `load_entry` gives the entry as it is in a fresh page. Raises also StoreUnreachableError.
+        """
+        try:
+            pieces = self if self._level else Pieces(await load_entry(), self._recipes)
+            await gather(self._recipes.fresh_recipe, await self.leaves(start, end), tasks=RECIPES_AT_ONCE)
+            run = await pieces.run(start, end)
+        except CorruptDataError:
+            raise misplaced from None
+        if misplaced.chunk in run.chunks:
+            raise misplaced
+        return pieces
+
     def _run(self, start: int, end: int, loaded: dict[bytes, Recipe]) -> ChunkRun:
         if self._level:
             return self._descend(self._level, self._starts, self._ids.__getitem__, start, end, loaded)
@@ -121,6 +161,26 @@ class Pieces:
                 skip = below.skip
             chunks += below.chunks
         return ChunkRun(chunks, skip)
+
+    def _leaves(
+        self,
+        level: int,
+        starts: Sequence[int],
+        id_at: Callable[[int], bytes],
+        start: int,
+        end: int,
+        loaded: dict[bytes, Recipe],
+    ) -> Iterator[bytes]:
+        """The same way down, to the recipes of level 0."""
+        first = bisect_right(starts, start) - 1
+        for position in range(first, bisect_left(starts, end, lo=first)):
+            base, length = starts[position], starts[position + 1] - starts[position]
+            if level == 1:
+                yield id_at(position)
+                continue
+            recipe = self._recipe(id_at(position), level - 1, length, loaded)
+            low, high = max(start - base, 0), min(end - base, length)
+            yield from self._leaves(recipe.level, recipe.starts, recipe.id, low, high, loaded)
 
     def _recipe(self, recipe_id: bytes, level: int, size: int, loaded: dict[bytes, Recipe]) -> Recipe:
         recipe = loaded.get(recipe_id) or self._recipes.recipe_nowait(recipe_id)

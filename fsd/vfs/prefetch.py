@@ -2,8 +2,8 @@
 
 Takes stretches in order and starts the read-ahead of a few at a time, so that requests overlap while memory is bounded;
 the cache makes whole ranged requests of them, packs in order, and lets readers go first. What is there already costs a
-look. What did not come is tried again, as long as anything comes; what is bad in the store is left out and told at the
-end.
+look. What did not come is tried again, as long as anything comes; what is not where its placement says is looked for
+once more, where the store has it now; what is bad in the store is left out and told at the end.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from fsd.cache.stock import LOOK_UP_CHUNKS
 from fsd.errors import CorruptDataError, FsdError, StorePermissionError, StoreUnreachableError
 from fsd.format.model import PlacedChunk
 from fsd.limits import MIB, Limits
+from fsd.repo.packs import MisplacedError
 from fsd.stores.retry import backoffs_s
-from fsd.vfs.targets import Stretch
+from fsd.vfs.targets import FreshObjects, Stretch
 
 STRETCH_BYTES = 16 * MIB
 """A few of the longest ranges."""
@@ -57,6 +58,8 @@ class _Flight:
     stretch: Stretch
     missing: list[PlacedChunk]
     fetch: Fetch
+    is_placed_anew: bool = False
+    """Whether its placements are as the store has them, as far as it has any."""
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class Prefetcher:
     """See the module. For one set of stretches."""
 
     cache: Cache
+    objects: FreshObjects
     limits: Limits
     pin: Pin | None = None
     """Holds everything that is fetched or was there."""
@@ -123,10 +127,10 @@ class Prefetcher:
             if len(missing) < len(before):
                 self._last_arrival_s = trio.current_time()
                 waits = backoffs_s(self.limits)
-            elif await self._probe(missing[0]):
-                missing = missing[1:]
             else:
-                await trio.sleep(next(waits))
+                missing, is_worth_waiting = await self._probe(flight, missing)
+                if is_worth_waiting:
+                    await trio.sleep(next(waits))
             if missing:
                 flight.fetch = self.cache.start_fetch(missing)
         if self.pin is not None:
@@ -155,21 +159,42 @@ class Prefetcher:
         holdings = self.cache.stock.look(chunks)
         return [chunk for chunk, holding in zip(chunks, holdings, strict=True) if not holding]
 
-    async def _probe(self, chunk: PlacedChunk) -> bool:
-        """Nothing came by read-ahead: ask for one chunk as a reader does, to learn why. False: try again later."""
+    async def _probe(self, flight: _Flight, missing: list[PlacedChunk]) -> tuple[list[PlacedChunk], bool]:
+        """Nothing came by read-ahead: ask for one chunk as a reader does, to learn why.
+
+        What is to be asked for now, and whether that should wait a while.
+        """
+        chunk = missing[0]
         try:
-            await self.cache.read((chunk,), 0, chunk.length, deadline_s=self.limits.store_retry_s, widen=False)
+            try:
+                await self.cache.read((chunk,), 0, chunk.length, deadline_s=self.limits.store_retry_s, widen=False)
+            except MisplacedError as error:
+                fresh = await self._placed_anew(flight, missing)
+                if fresh[0] == chunk:
+                    raise error from None
+                return fresh, False
         except StorePermissionError:
             raise
         except StoreUnreachableError:
             if trio.current_time() - self._last_arrival_s >= self.limits.store_retry_s:
                 raise
-            return False
+            return missing, True
         except CorruptDataError as error:
             self.bad_chunks += 1
             self.bad = self.bad or error
-            return True
+            return missing[1:], False
         if self._absent([chunk]):
             raise NoRoomError("the cache has no room left", hint="see what is pinned with 'fsd status', or evict some")
         self._last_arrival_s = trio.current_time()
-        return True
+        return missing[1:], False
+
+    async def _placed_anew(self, flight: _Flight, missing: list[PlacedChunk]) -> list[PlacedChunk]:
+        """`missing` of the flight's stretch where the store says now, which is asked once.
+
+        Raises StoreUnreachableError.
+        """
+        if not flight.is_placed_anew:
+            await flight.stretch.place_anew(self.objects)
+            flight.is_placed_anew = True
+        placed = {chunk.id: chunk for chunk in flight.stretch.chunks}
+        return [placed[chunk.id] for chunk in missing]

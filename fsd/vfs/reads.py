@@ -2,7 +2,8 @@
 
 Owns, for each file of several chunks that is being read, its chunk list and its runs (`window`), in an LRU bounded by
 files and by chunks. A file of one chunk has no state, and if the cache holds it needs no page: its chunk is named by
-its content, which is its identity. Errors leave as they come.
+its content, which is its identity. A chunk that is not where its placement says is looked for once more, where the
+store has it now (`_fetch`); other errors leave as they come.
 
 Concurrency: everything between two awaits is atomic. No lock is held across an await: readers of one file wait side by
 side, and it is the cache that fetches a chunk once. A state may be dropped while somebody reads through it; he goes on
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -25,6 +27,7 @@ from fsd.format.limits import MAX_CHUNK_BYTES
 from fsd.format.model import Entry, PlacedChunk
 from fsd.ids import Buffer
 from fsd.limits import Limits
+from fsd.repo.packs import MisplacedError
 from fsd.vfs.lookout import Lookout
 from fsd.vfs.pieces import Pieces, Recipes
 from fsd.vfs.procession import Order, Processions
@@ -97,15 +100,18 @@ class Reads:
         cache: Cache,
         recipes: Recipes,
         load_entry: Callable[[int], Awaitable[Entry]],
+        load_fresh_entry: Callable[[int], Awaitable[Entry]],
         limits: Limits,
         nursery: trio.Nursery,
         order: Order | None = None,
     ) -> None:
-        """`load_entry` gives the entry of an inode, `order` those that follow it. The nursery is for read-ahead that
-        has to wait for something first."""
+        """`load_entry` gives the entry of an inode, `load_fresh_entry` the same from its page as the store has it now
+        (`Objects.fresh_page`), `order` those that follow it. The nursery is for read-ahead that has to wait for
+        something first."""
         self._cache = cache
         self._recipes = recipes
         self._load_entry = load_entry
+        self._load_fresh_entry = load_fresh_entry
         # What was fetched ahead must still be there when it is read.
         self._limits = replace(limits, window_max_bytes=min(limits.window_max_bytes, cache.window_bytes))
         self._nursery = nursery
@@ -189,7 +195,8 @@ class Reads:
             is_followed = self._note(wanted, missed=not all(self._cache.contains(first)))
             if entry.level == 0 and len(entry.pieces) == 1:
                 asked += entry.chunks()
-                return await self._cache.read(entry.chunks(), wanted.start, wanted.length, widen=not is_followed)
+                pieces = Pieces(entry, self._recipes)
+                return await self._fetch(wanted, pieces, entry.chunks(), wanted.start, widen=not is_followed)
             state = self._keep(wanted, entry)
             data = self._read_state_nowait(state, wanted)
             if data is not None:
@@ -205,7 +212,21 @@ class Reads:
         self._read_ahead(state, run, missed=not all(self._cache.contains(chunks)))
         # Who begins to read a file may go through all of them; who reads somewhere in it says nothing of others.
         widen = state.has_neighbours and wanted.start == 0
-        return await self._cache.read(chunks, skip, wanted.length, widen=widen)
+        return await self._fetch(wanted, state.pieces, chunks, skip, widen=widen)
+
+    async def _fetch(
+        self, wanted: FileRange, pieces: Pieces, chunks: Sequence[PlacedChunk], skip: int, *, widen: bool
+    ) -> Buffer:
+        """Read chunks of `pieces`; where one is misplaced, once more with the placements that the store has now."""
+        try:
+            return await self._cache.read(chunks, skip, wanted.length, widen=widen)
+        except MisplacedError as error:
+            load_entry = partial(self._load_fresh_entry, wanted.ino)
+            fresh = await pieces.placed_anew(wanted.start, wanted.end, error, load_entry)
+        # With the state goes what is being fetched ahead from where nothing is.
+        self.forget(wanted.ino)
+        chunks, skip = await fresh.run(wanted.start, wanted.end)
+        return await self._cache.read(chunks, skip, wanted.length, widen=False)
 
     def _note(self, wanted: FileRange, *, missed: bool) -> bool:
         """A read for who may go through many files; whether those that follow are being taken care of."""

@@ -7,13 +7,15 @@ where they are needed, and memory is bounded whatever the target's size. Knows n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from fsd.errors import NotFoundError, UsageError
-from fsd.format.model import Entry, Kind, PlacedChunk
+from fsd.errors import CorruptDataError, NotFoundError, UsageError
+from fsd.format.model import Kind, PlacedChunk
 from fsd.format.page import Page
+from fsd.format.recipe import Recipe
 from fsd.ids import content_id
 from fsd.limits import Limits
 from fsd.repo.filtered import FilteredTree
@@ -55,11 +57,25 @@ class Target(NamedTuple):
         return content_id(self.tree.id + b"\0" + self.place.path).hex()
 
 
+class FreshObjects(Protocol):
+    """Where a stretch is looked up anew."""
+
+    async def fresh_page(self, page: bytes) -> Page:
+        """See `fsd.repo.objects.Objects`."""
+
+    async def fresh_recipe(self, recipe: bytes) -> Recipe:
+        """The same."""
+
+
 @dataclass(slots=True)
 class Stretch:
     """Chunks of files that follow each other."""
 
     chunks: list[PlacedChunk] = field(default_factory=list)
+    pages: set[bytes] = field(default_factory=set)
+    """Where their placements are from, """
+    recipes: set[bytes] = field(default_factory=set)
+    """and those of large files."""
     ends: list[int] = field(default_factory=list)
     """For each file that ends here, how many of `chunks` lie before its end. The last file may go on behind."""
     size_bytes: int = 0
@@ -72,6 +88,24 @@ class Stretch:
     def end_file(self) -> None:
         """The file ends."""
         self.ends.append(len(self.chunks))
+
+    async def place_anew(self, objects: FreshObjects) -> None:
+        """Place the chunks as the store says now; those of which it says nothing stay as they are.
+
+        Raises StoreUnreachableError.
+        """
+        placed: dict[bytes, PlacedChunk] = {}
+        for page_id in self.pages:
+            with suppress(CorruptDataError):
+                page = await objects.fresh_page(page_id)
+                for entry in page.entries():
+                    if entry.level == 0:
+                        placed.update((chunk.id, chunk) for chunk in entry.chunks())
+        for recipe_id in self.recipes:
+            with suppress(CorruptDataError):
+                recipe = await objects.fresh_recipe(recipe_id)
+                placed.update((chunk.id, chunk) for chunk in recipe.chunks(0, len(recipe)))
+        self.chunks = [placed.get(chunk.id, chunk) for chunk in self.chunks]
 
     def is_full(self, stretch_bytes: int) -> bool:
         """Whether it is time for the next one."""
@@ -116,8 +150,10 @@ async def open_target(place: Place, objects: KeptObjects, limits: Limits) -> Tar
 class LargeFile:
     """A file that is being walked, a run of chunks at a time."""
 
-    def __init__(self, entry: Entry, recipes: Recipes) -> None:
-        self._pieces = Pieces(entry, recipes)
+    def __init__(self, page: Page, position: int, recipes: Recipes) -> None:
+        """The file at a position of a page."""
+        self._page = page.id
+        self._pieces = Pieces(page.entry(position), recipes)
         self._at = 0
 
     @property
@@ -125,11 +161,19 @@ class LargeFile:
         """Whether all of it was given."""
         return self._at >= self._pieces.size
 
-    async def next_run(self, run_bytes: int) -> Sequence[PlacedChunk]:
-        """The next chunks, about so many bytes of them. Raises as `Pieces.run`."""
-        chunks, skip = await self._pieces.run(self._at, min(self._at + run_bytes, self._pieces.size))
-        self._at += sum(chunk.length for chunk in chunks) - skip
-        return chunks
+    async def add_run(self, stretch: Stretch, run_bytes: int) -> int:
+        """Add the next chunks to a stretch, about so many bytes of them: how many it was. Raises as `Pieces.run`."""
+        end = min(self._at + run_bytes, self._pieces.size)
+        chunks, skip = await self._pieces.run(self._at, end)
+        if leaves := await self._pieces.leaves(self._at, end):
+            stretch.recipes.update(leaves)
+        else:
+            stretch.pages.add(self._page)
+        size = sum(chunk.length for chunk in chunks)
+        for chunk in chunks:
+            stretch.add(chunk)
+        self._at += size - skip
+        return size
 
 
 class Stretches:
@@ -179,10 +223,11 @@ class Stretches:
         for position in self._positions:
             chunk = page.single_chunk(position)
             if chunk is not None:
+                stretch.pages.add(page.id)
                 stretch.add(chunk)
                 stretch.end_file()
             elif page.kind(position) == Kind.FILE:
-                self._large = LargeFile(page.entry(position), self._objects)
+                self._large = LargeFile(page, position, self._objects)
                 return True
             if stretch.is_full(self._stretch_bytes):
                 return True
@@ -191,8 +236,7 @@ class Stretches:
 
     async def _add_run(self, stretch: Stretch, large: LargeFile) -> None:
         if not large.is_over:
-            for chunk in await large.next_run(self._stretch_bytes):
-                stretch.add(chunk)
+            await large.add_run(stretch, self._stretch_bytes)
         if large.is_over:
             stretch.end_file()
             self._large = None

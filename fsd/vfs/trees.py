@@ -317,6 +317,14 @@ class Trees:
             raise CorruptDataError(f"page {page.id.hex()} does not have the file at {position} that other pages have")
         return page.entry(position)
 
+    async def fresh_entry(self, ino: int) -> Entry:
+        """The same with the placements that the store has now (`Objects.fresh_page`)."""
+        seen = self.table.seen(ino)
+        if seen is None:
+            raise StaleInodeError(f"inode {ino} is not known")
+        await self._repositories.objects.fresh_page(self.table.pages[seen.page])
+        return await self.entry(ino)
+
     def forget(self, ino: int, count: int) -> bool:
         """Undo lookups; True if nobody knows the node any more."""
         if not self.table.forget(ino, count):

@@ -94,7 +94,8 @@ class Vfs:
         self._refs = RefCache(repositories, limits, nursery)
         self._top = TopLevel(repositories, self._refs, VirtualFiles(self.status, self.errors), limits, clock)
         self._trees = Trees(repositories, limits, nursery)
-        self._reads = Reads(cache, repositories.objects, self._trees.entry, limits, nursery, self._trees)
+        trees, objects = self._trees, repositories.objects
+        self._reads = Reads(cache, objects, trees.entry, trees.fresh_entry, limits, nursery, trees)
         self._observers: list[Observer] = []
         """Told of each read."""
         self.holdings = Holdings(repositories, self._top.versions, self._trees, cache, limits, self._observers, clock)

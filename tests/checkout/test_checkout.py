@@ -23,6 +23,7 @@ from fsd.format.model import Entry
 from fsd.ids import Buffer, content_id
 from fsd.limits import DEFAULT_LIMITS, KIB
 from fsd.repo.filtered import FilteredTree
+from fsd.repo.packs import PackGoneError
 from fsd.repo.repository import Repositories, init_store, open_repositories
 from fsd.repo.rules import parse_builtin
 from fsd.stores.memory import MemoryStore
@@ -214,6 +215,45 @@ async def test_bytes_that_are_not_what_the_tree_says(shop: tuple[Desk, bytes], t
         with pytest.raises(CorruptDataError, match="is not what the tree says"):
             await checked_out(desk, commit, tmp_path / "out", contents=lying)
         assert not (tmp_path / "out").exists()
+
+
+async def publish_again(desk: Desk, top: Path, *, without: str = "") -> None:
+    """What gc deletes once nothing reaches it, and then the same content from somebody else; but for objects `without`
+    (a prefix)."""
+    for prefix in ("packs/", "pages/", "recipes/"):
+        async for info in desk.store.list(prefix):
+            await desk.store.delete(info.key)
+    other = Desk(top, "other", LIMITS, store=desk.store)
+    await other.commit(FOLDER, branch="again")
+    if without:
+        async for info in desk.store.list(without):
+            await desk.store.delete(info.key)
+
+
+@pytest.mark.parametrize("how", ["stored", "cached"])
+async def test_what_was_published_again_while_it_is_checked_out(how: str, tmp_path: Path) -> None:
+    desk = Desk(tmp_path, limits=LIMITS)
+    commit = (await desk.commit(FOLDER)).commit
+    async with reading(desk, how, tmp_path) as (repositories, contents):
+        tree = await repositories.tree(commit)
+        async for listed in tree.list_below():  # now they are in memory
+            for position in listed.positions:
+                await Pieces(listed.page.entry(position), repositories.objects).leaves(0, listed.page.size(position))
+        await publish_again(desk, tmp_path)
+        await check_out(Version(tree, repositories.objects), contents, os.fsencode(tmp_path / "out"))
+        assert read_folder(tmp_path / "out") == FOLDER
+
+
+@pytest.mark.parametrize("how", ["stored", "cached"])
+async def test_packs_that_are_really_gone(how: str, tmp_path: Path) -> None:
+    desk = Desk(tmp_path, limits=LIMITS)
+    commit = (await desk.commit(FOLDER)).commit
+    await publish_again(desk, tmp_path, without="packs/")
+    async with reading(desk, how, tmp_path) as (repositories, contents):
+        version = Version(await repositories.tree(commit), repositories.objects)
+        with pytest.raises(PackGoneError, match="is gone"):
+            await check_out(version, contents, os.fsencode(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_written_through_a_symlink(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from fsd.vfs.pieces import Pieces
+from fsd_cli.cat import contents_of
+from tests.publish.folders import Desk, file
 
 from .conftest import Fsd
 
@@ -238,6 +243,23 @@ def test_a_reader_that_goes_away(arguments: list[str], published: Path) -> None:
         process.stdout.close()
         assert process.wait(timeout=60) == 141
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("size", [10, 100_000, 9_000_000])
+async def test_cat_of_what_gc_deletes_and_somebody_publishes_again(size: int, tmp_path: Path) -> None:
+    folder = {b"file": file(random.Random(size).randbytes(size))}
+    desk = Desk(tmp_path)
+    repositories = await desk.repositories()
+    tree = await repositories.tree((await desk.commit(folder)).commit)
+    found = await tree.find(b"", b"file")
+    assert found is not None
+    entry = found.page.entry(found.position)
+    await Pieces(entry, repositories.objects).leaves(0, size)  # now all of it is in memory
+    for prefix in ("packs/", "pages/", "recipes/"):
+        async for info in desk.store.list(prefix):
+            await desk.store.delete(info.key)
+    await Desk(tmp_path, "other", store=desk.store).commit(folder, branch="again")
+    assert b"".join([part async for part in contents_of(repositories, tree, entry)]) == folder[b"file"].data
 
 
 def test_cat_of_what_is_no_file(look: Fsd) -> None:

@@ -216,6 +216,26 @@ def test_what_was_read_stays_in_the_cache(published: Path, home: Path, source: P
     assert len(list((home / ".cache" / "fsd").iterdir())) == 1
 
 
+def test_what_was_published_again_is_read(home: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that was opened before gc deleted it; then the same content came back, in other packs."""
+    monkeypatch.setenv("FSD_STORE", str(home / "mine"))
+    for arguments in (["init"], ["commit", str(source), "birds", "-b", "one"]):
+        assert main(arguments) == 0
+    with fsd.open_store(home / "mine") as store:
+        version = store.version("birds/one")
+        with version.open("train/01.txt") as file:
+            assert version.read("train/00.txt") == b"0" * 1000
+            for arguments in (
+                ["branch", "birds", "--delete", "one", "--force"],
+                ["gc", "--grace", "0"],
+                ["commit", str(source), "birds", "-b", "two"],
+            ):
+                assert main(arguments) == 0
+            assert file.read() == b"1" * 1000
+        assert version.read("train/02.txt") == b"2" * 1000
+        assert version.read("large.bin") == (source / "large.bin").read_bytes()
+
+
 async def _fetched(reader: object) -> int:
     return reader.cache.statistics().fetched_bytes  # type: ignore[attr-defined, no-any-return]
 

@@ -14,8 +14,9 @@ from fsd.checkout.stored import StoredContents
 from fsd.errors import CorruptDataError
 from fsd.exporting.exported import Exported
 from fsd.exporting.tar import export_tar
+from fsd.vfs.pieces import Pieces
 from tests.importing.importing import Importer, tar
-from tests.publish.folders import DIRECTORY, Item, file, link, program
+from tests.publish.folders import DIRECTORY, Desk, Item, file, link, program
 
 TIME_US = 1_700_000_000_999_999
 
@@ -41,6 +42,24 @@ async def exported(desk: Importer, commit: bytes, below: bytes = b"") -> tuple[b
     out = io.BytesIO()
     done = await export_tar(version, StoredContents(repositories), out.write, TIME_US)
     return out.getvalue(), done
+
+
+async def test_what_was_published_again_while_it_is_exported(tmp_path: Path) -> None:
+    desk = Importer(tmp_path)
+    commit = (await desk.commit(FOLDER)).commit
+    before, _ = await exported(desk, commit)
+    repositories = await desk.repositories()
+    version = Version(await repositories.tree(commit), repositories.objects)
+    async for listed in version.tree.list_below():  # now it is in memory
+        for position in listed.positions:
+            await Pieces(listed.page.entry(position), repositories.objects).leaves(0, listed.page.size(position))
+    for prefix in ("packs/", "pages/", "recipes/"):
+        async for info in desk.store.list(prefix):
+            await desk.store.delete(info.key)
+    await Desk(tmp_path, "other", store=desk.store).commit(FOLDER, branch="again")
+    out = io.BytesIO()
+    await export_tar(version, StoredContents(repositories), out.write, TIME_US)
+    assert out.getvalue() == before
 
 
 async def test_what_is_in_it(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ async def files(directory: Path, contents: list[bytes], limits: Limits = WINDOWS
     async with Cache.open(directory, PackReader(store), limits) as cache, trio.open_nursery() as nursery:
         repositories = await open_repositories(store, limits)
         made = Files(store, cache, contents, entries)
-        made.reads = Reads(cache, repositories.objects, made.load_entry, limits, nursery)
+        made.reads = Reads(cache, repositories.objects, made.load_entry, made.load_entry, limits, nursery)
         store.calls.clear()
         yield made
         nursery.cancel_scope.cancel()
