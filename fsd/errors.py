@@ -15,7 +15,6 @@ prints an error or exits; nothing catches a bare `Exception` to turn it into one
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Iterable
 
@@ -79,7 +78,9 @@ class UnsupportedFormatError(CorruptDataError):
 
 def located(error: FsdError, *, chunk: bytes, pack: bytes) -> FsdError:
     """The same error for one of those whom it concerns: with the chunk and the pack that it was about for them."""
-    found = copy.copy(error)
+    # Not by copy.copy, which would call a constructor of whatever arguments with the message alone.
+    found = type(error).__new__(type(error), *error.args)
+    found.__dict__.update(error.__dict__)
     found.chunk, found.pack = chunk.hex(), pack.hex()
     return found
 

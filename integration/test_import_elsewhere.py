@@ -248,7 +248,9 @@ def test_an_import_that_was_killed_goes_on(program: Program, google: GcsServer, 
     google.faults.clear()
     assert program.run("ls", "data").returncode != 0
     done = program.json("import", "gs://google/killed", "data")
-    assert (done["files"], done["read_files"] + done["known_bytes"] // 300_000) == (120, 120)
+    assert done["files"] == 120
+    # Of files that are read again chunks may have arrived as well.
+    assert done["known_bytes"] >= (120 - done["read_files"]) * 300_000
     assert done["read_files"] < 60, "what had arrived was read again"
     assert done["added_bytes"] < 60 * 300_000, "what had arrived was sent again"
     assert checked_out(program, "data/main", tmp_path / "v1") == files

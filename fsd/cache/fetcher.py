@@ -372,7 +372,7 @@ class Fetcher:
         """None of the job's chunks is where it was looked for: each has an error that names it."""
         self.failures += 1
         for error in errors:
-            self._tell(job, (error.chunk,), error)
+            self._tell(job, (error.misplaced,), error)
 
     def _tell(self, job: _Job, chunks: Sequence[PlacedChunk], error: FsdError) -> None:
         """Give an error to those whose it is. They know for which file it was, so that it is they who log it."""

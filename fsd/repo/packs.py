@@ -42,7 +42,7 @@ class MisplacedError(CorruptDataError):
     def __init__(self, chunk: PlacedChunk, message: str, *, hint: str = "") -> None:
         """`chunk`, with the placement that is wrong; `message` should name it."""
         super().__init__(message, hint=hint)
-        self.chunk = chunk
+        self.misplaced = chunk
 
 
 class PackGoneError(MisplacedError):

@@ -110,11 +110,11 @@ class Pieces:
         return []
 
     async def placed_anew(
-        self, start: int, end: int, misplaced: MisplacedError, load_entry: Callable[[], Awaitable[Entry]]
+        self, start: int, end: int, error: MisplacedError, load_entry: Callable[[], Awaitable[Entry]]
     ) -> Pieces:
         """The same file with its chunks, those from `start` to before `end`, placed as the store says now.
 
-        `misplaced` tells of one of them; it is raised if the store says the same still, or has nothing to say.
+        `error` tells of one of them; it is raised if the store says the same still, or has nothing to say.
         `load_entry` gives the entry as it is in a fresh page. Raises also StoreUnreachableError.
         """
         try:
@@ -122,9 +122,9 @@ class Pieces:
             await gather(self._recipes.fresh_recipe, await self.leaves(start, end), tasks=RECIPES_AT_ONCE)
             run = await pieces.run(start, end)
         except CorruptDataError:
-            raise misplaced from None
-        if misplaced.chunk in run.chunks:
-            raise misplaced
+            raise error from None
+        if error.misplaced in run.chunks:
+            raise error
         return pieces
 
     def _run(self, start: int, end: int, loaded: dict[bytes, Recipe]) -> ChunkRun:

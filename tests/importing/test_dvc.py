@@ -207,7 +207,7 @@ async def test_a_damaged_content_is_named(tmp_path: Path, data: bytes) -> None:
     dvc = DvcFolder(tmp_path / "dvc")
     dvc.track("data", {"x/y": data})
     dvc.git.commit("one", "v1")
-    dvc.keep(data[:-1] + b"?", name=md5_of(data))
+    dvc.keep(data[:-1] + bytes([data[-1] ^ 1]), name=md5_of(data))
     with pytest.raises(CorruptDataError, match="data/x/y is damaged where it comes from: its md5 is"):
         await Importer(tmp_path).bring_history(history(dvc))
 

@@ -72,7 +72,7 @@ async def test_files_that_are_no_links(tmp_path: Path, hub: HubCache) -> None:
 async def test_a_damaged_blob(tmp_path: Path, large: bool) -> None:
     hub = HubCache(tmp_path)
     data = LARGE if large else b"small"
-    hub.add(REVISION, "d/f", data, large=large).write_bytes(data[:-1] + b"?")
+    hub.add(REVISION, "d/f", data, large=large).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(CorruptDataError, match="d/f is damaged where it comes from"):
         await Importer(tmp_path).bring(Snapshot(hub.snapshot()))
 

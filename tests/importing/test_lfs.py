@@ -153,7 +153,7 @@ async def test_an_object_that_nobody_has(tmp_path: Path, git: GitFolder, server:
 
 @pytest.mark.parametrize("data", [b"two", LARGE], ids=["small", "large"])
 async def test_a_damaged_object(tmp_path: Path, git: GitFolder, server: ObjectServer, data: bytes) -> None:
-    server.objects[hashlib.sha256(data).hexdigest()] = data[:-1] + b"?"
+    server.objects[hashlib.sha256(data).hexdigest()] = data[:-1] + bytes([data[-1] ^ 1])
     with pytest.raises(CorruptDataError, match="is damaged where it comes from: its sha256 is"):
         await Importer(tmp_path).bring_history(LfsHistory(git.top, ()))
 

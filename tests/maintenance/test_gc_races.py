@@ -17,7 +17,7 @@ import pytest
 import trio
 import trio.lowlevel
 
-from fsd.errors import ConflictError, FsdError, NotFoundError, StoreUnreachableError
+from fsd.errors import ConflictError, CorruptDataError, FsdError, NotFoundError, StoreUnreachableError
 from fsd.maintenance import repack
 from fsd.maintenance.expiry import Keep
 from fsd.maintenance.gc import Policy
@@ -109,7 +109,8 @@ async def tagger(world: World) -> None:
     desk = world.desk()
     for number in range(STEPS):
         await trio.lowlevel.checkpoint()
-        with suppress(NotFoundError, ConflictError):
+        # What nothing names any more may be gone, whole or in part.
+        with suppress(NotFoundError, ConflictError, CorruptDataError):
             async with world.holding(desk, "tag") as repositories:
                 refs = await repositories.refs.read_all("repo")
                 if refs and world.dice.random() < 0.5:

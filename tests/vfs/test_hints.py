@@ -155,8 +155,8 @@ async def test_a_pack_that_is_really_gone(name: bytes, tmp_path: Path, error_log
         for _ in range(50):
             with pytest.raises(PackGoneError, match="is gone") as caught:
                 await world.vfs.read(ino, 0, 10)
-            assert caught.value.chunk.id.hex() in caught.value.message
-            assert caught.value.chunk.placement.pack.hex() in caught.value.message
+            assert caught.value.misplaced.id.hex() in caught.value.message
+            assert caught.value.misplaced.placement.pack.hex() in caught.value.message
             reloads += asked(world)
         # Whether the pack is there, and whether it was moved, is asked each time; what says so just once.
         assert reloads["pages"] + reloads["recipes"] == 1

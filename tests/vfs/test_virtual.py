@@ -8,6 +8,9 @@ import logging
 import pytest
 
 from fsd.errors import CorruptDataError, StoreUnreachableError, located
+from fsd.format.model import PlacedChunk, Placement
+from fsd.repo.packs import PackGoneError
+from fsd.stores.base import ObjectNotFoundError
 from fsd.vfs.virtual import (
     LINE_REPEATED_US,
     LINES_AT_ONCE,
@@ -104,6 +107,12 @@ def test_files_are_rendered_when_asked_for() -> None:
 def test_a_failure_names_what_its_error_does_not() -> None:
     error = located(StoreUnreachableError("no answer from the store"), chunk=b"\xab", pack=b"\xcd")
     assert Failure.of("/f", error) == ("/f", "no answer from the store (chunk ab, pack cd)", "ab", "cd")
+    gone = PackGoneError(
+        PlacedChunk(b"\xab", 1, Placement(b"\xcd", 0, 1, 0)), ObjectNotFoundError("packs/cd", "memory:")
+    )
+    error = located(gone, chunk=b"\xab", pack=b"\xcd")
+    assert isinstance(error, PackGoneError)
+    assert (error.misplaced, error.message, error.chunk, gone.chunk) == (gone.misplaced, gone.message, "ab", "")
     error = located(CorruptDataError("the chunk ab of pack cd is bad"), chunk=b"\xab", pack=b"\xcd")
     assert Failure.of("/f", error).message == "the chunk ab of pack cd is bad"
     assert Failure.of("/f", CorruptDataError("the page ef is bad")).fields == {"what": "/f"}
