@@ -74,6 +74,8 @@ class Sweep:
         self.waiting = []
         until = trio.current_time() + wait_s
         now_us = await store_time_us(self._store)
+        if not self._dry_run:
+            await self._clear_leases(now_us)
         found: list[str] = []
         for name, made_us in await self._condemnations(now_us):
             if only not in ("", name):
@@ -178,6 +180,11 @@ class Sweep:
             listed = [Listed(info.key, info.version, info.modified_us) async for info in self._store.list(LEASES)]
             await self._store.overwrite(noted, encode_keys(listed))
         return [each.key for each in listed]
+
+    async def _clear_leases(self, now_us: int) -> None:
+        """Remove those that have run out: whoever held them was killed."""
+        async for info in self._store.list(LEASES):
+            await self._held_by(info.key, now_us)
 
     async def _holder(self, leases: list[str]) -> str:
         """Who holds one of the leases, '' if nobody does. One that has run out is removed."""

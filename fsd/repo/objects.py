@@ -41,7 +41,10 @@ class MissingObjectError(CorruptDataError):
     """An object that something names is not there. Never "not found": the path that led to it does exist."""
 
     def __init__(self, kind: ObjectKind, object_id: bytes, where: str) -> None:
-        super().__init__(f"{kind.name.lower()} {object_id.hex()} is missing from {where}")
+        super().__init__(
+            f"{kind.name.lower()} {object_id.hex()} is missing from {where}",
+            hint="the files of a version that 'fsd gc' let expire are gone; of any other, see what 'fsd verify' finds",
+        )
 
 
 class ObjectLoader(Protocol):

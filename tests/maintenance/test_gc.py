@@ -453,6 +453,15 @@ async def test_a_dead_publisher_s_lease_is_over_by_the_store_s_time(desk: Desk) 
     assert outcome.deleted_objects == 0
 
 
+async def test_leases_that_have_run_out_are_cleared_away(desk: Desk) -> None:
+    await desk.commit(FIRST)
+    await desk.store.put_if_absent(f"{LEASES}{'0' * 32}", encode_lease(Lease("killed", "commit", 0, 1)))
+    await desk.store.put_if_absent(f"{LEASES}{'1' * 32}", encode_lease(Lease("at work", "commit", 0, 3600)))
+    await trio.sleep(1.1)  # by the store's own clock
+    await collected(desk.store)
+    assert await keys_of(desk.store, LEASES) == [f"{LEASES}{'1' * 32}"]
+
+
 # --- killed
 
 
