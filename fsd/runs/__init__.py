@@ -1,0 +1,1 @@
+"""Runs: what was tried, and what can be learnt from it."""
