@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 
 from fsd.runs.attribution.scales import Factor, Scale, read_factor
 from fsd.runs.attribution.thresholds import ALIAS_CORRELATION
-from fsd.runs.attribution.trials import Role, Trial, factor_names, key, roles_of
+from fsd.runs.attribution.trials import Trial, factor_names, key
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +34,20 @@ class FactorGroup:
         return tuple(factor.name for factor in self.factors)
 
 
-@dataclass(frozen=True, slots=True)
-class Varying:
-    """What varies over some runs."""
+def find_groups(
+    trials: Sequence[Trial], *, log: Set[str] = frozenset(), ignored: Collection[str] = ()
+) -> tuple[FactorGroup, ...]:
+    """The factors that vary over the trials, by the name of the lead; seeds are not among them, nor what is `ignored`.
 
-    groups: tuple[FactorGroup, ...]
-    """By the name of the lead."""
-    identifiers: tuple[str, ...]
-    """Factors with another text in every run: names, not settings. They explain everything, and so nothing."""
-
-
-def find_varying(trials: Sequence[Trial], *, log: Set[str] = frozenset()) -> Varying:
-    """The factors that vary over the trials, seeds left out. `log`: those declared to be logarithmic."""
-    factors, identifiers = [], []
-    roles = roles_of(trials)
+    `log`: those declared to be logarithmic. Raises UsageError if one of them is not above 0.
+    """
+    factors = []
     for name in factor_names(trials):
-        factor = read_factor(name, [trial.factors.get(name) for trial in trials], log=log)
-        distinct = len(set(map(key, factor.values)))
-        if distinct < 2:
-            continue
-        if distinct == len(trials) > 2 and factor.scale is Scale.LEVELS and not roles.get(name, Role.PARAM).is_context:
-            identifiers.append(name)
-        else:
-            factors.append(factor)
-    return Varying(_group(factors), tuple(identifiers))
+        if name not in ignored:
+            factor = read_factor(name, [trial.factors.get(name) for trial in trials], log=log)
+            if len(factor.levels) > 1:
+                factors.append(factor)
+    return _group(factors)
 
 
 def _group(factors: Sequence[Factor]) -> tuple[FactorGroup, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from fsd.errors import NotFoundError, UsageError, near_misses
@@ -107,8 +107,8 @@ def subset_notes(changed: Iterable[Change]) -> tuple[str, ...]:
     )
 
 
-def estimate_noise(trials: Iterable[Trial], metric: str) -> Noise | None:
-    """From replicates: runs that differ in nothing but a seed. None where there are none.
+def estimate_noise(trials: Iterable[Trial], metric: str, *, ignored: Collection[str] = ()) -> Noise | None:
+    """From replicates: runs that differ in nothing but a seed, or what is `ignored`. None where there are none.
 
     Runs with the same declared seed count once, as their mean. Where no seed was declared and all runs of a setting
     give the same number to the last digit, they repeat a seed that nobody declared, and say nothing of noise.
@@ -116,7 +116,7 @@ def estimate_noise(trials: Iterable[Trial], metric: str) -> Noise | None:
     trials = [trial for trial in trials if trial.metric(metric) is not None]
     roles = roles_of(trials)
     seeds = sorted(name for name, role in roles.items() if role is Role.SEED)
-    names = factor_names(trials)
+    names = [name for name in factor_names(trials) if name not in ignored]
     settings = defaultdict(list)
     for trial in trials:
         settings[setting(trial, names)].append(trial)

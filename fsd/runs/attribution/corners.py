@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -61,15 +61,19 @@ class Path:
 class Corners:
     """The corners between two runs of a log, and what was measured there."""
 
-    def __init__(self, trials: Iterable[Trial], a: Trial, b: Trial, metric: str) -> None:
-        """Raises NotFoundError if A or B lacks the metric."""
+    def __init__(
+        self, trials: Iterable[Trial], a: Trial, b: Trial, metric: str, *, ignored: Collection[str] = ()
+    ) -> None:
+        """`ignored` factors may have any value. Raises NotFoundError if A or B lacks the metric."""
         self.a, self.b = a, b
-        self.players: tuple[Change, ...] = tuple(change for change in changes(a, b) if change.role is not Role.SEED)
+        differing = (change for change in changes(a, b) if change.param not in ignored)
+        self.players: tuple[Change, ...] = tuple(change for change in differing if change.role is not Role.SEED)
         """The factors that differ, seeds left out."""
         self.all: Coalition = (1 << len(self.players)) - 1
         known = [*trials, a, b]
-        self._names = factor_names(known)
-        self._ends = {0: measured(a, metric), self.all: measured(b, metric)}
+        self._names = [name for name in factor_names(known) if name not in ignored]
+        self.old, self.new = measured(a, metric), measured(b, metric)
+        self._ends = {0: self.old, self.all: self.new}
         self._metrics = defaultdict(list)
         for trial in {trial.id: trial for trial in known}.values():
             value = trial.metric(metric)
@@ -79,7 +83,7 @@ class Corners:
     @property
     def diff(self) -> float:
         """B's metric less A's."""
-        return self._ends[self.all] - self._ends[0]
+        return self.new - self.old
 
     def value(self, corner: Coalition) -> float | None:
         """The metric there, the mean of replicates; at A and B what these two runs have. None if it was not run."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from fsd.runs.attribution import numeric
-from fsd.runs.attribution.aliases import find_varying
+from fsd.runs.attribution.aliases import find_groups
 from fsd.runs.attribution.comparing import (
     Noise,
     choose_group,
@@ -22,7 +22,16 @@ from fsd.runs.attribution.reports import Effect, Method, Outcome
 from fsd.runs.attribution.scales import show_level
 from fsd.runs.attribution.shapley import shapley_values, shapley_weights
 from fsd.runs.attribution.thresholds import REGRESSION_RUNS
-from fsd.runs.attribution.trials import Change, Role, Trial, Value, changes, find
+from fsd.runs.attribution.trials import (
+    Change,
+    Role,
+    Trial,
+    Value,
+    changes,
+    find,
+    find_identifiers,
+    identifier_notes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +84,14 @@ def explain(
     numpy is not installed.
     """
     trials = list(trials)
-    corners = Corners(trials, find(trials, a), find(trials, b), metric)
+    identifiers = find_identifiers(trials)
+    corners = Corners(trials, find(trials, a), find(trials, b), metric, ignored=identifiers)
     ends = {corners.a.id, corners.b.id}
     groups = (group.trials for group in comparable_groups(trials, metric))
-    noise = estimate_noise([one for group in groups if ends & {one.id for one in group} for one in group], metric)
+    near = [one for group in groups if ends & {one.id for one in group} for one in group]
+    noise = estimate_noise(near, metric, ignored=identifiers)
     report = _blank(corners, metric, noise)
+    report = replace(report, notes=(*report.notes, *identifier_notes(identifiers)))
     if not corners.players:
         return replace(report, outcome=Outcome.NOTHING_DIFFERS)
     if len(corners.players) == 1 or (corners.can_be_complete and not corners.missing()):
@@ -104,21 +116,18 @@ def _blank(corners: Corners, metric: str, noise: Noise | None) -> Explanation:
         for name, role in sorted({**corners.a.roles, **corners.b.roles}.items())
         if role.is_context and name not in {change.param for change in context}
     }
-    old, new = corners.value(0), corners.value(corners.all)
-    assert old is not None
-    assert new is not None
     return Explanation(
         metric=metric,
         a=corners.a.id,
         b=corners.b.id,
-        old=old,
-        new=new,
-        diff=new - old,
+        old=corners.old,
+        new=corners.new,
+        diff=corners.diff,
         changes=changed,
         outcome=Outcome.NOT_ENOUGH_EVIDENCE,
         method=None,
         effects=(),
-        unexplained=new - old,
+        unexplained=corners.diff,
         paths=(),
         plan=plan(corners),
         n=2,
@@ -210,13 +219,13 @@ def _estimate(
         if not any(one.role.is_context and one.param not in across for one in changes(corners.a, trial))
     ]
     group, _ = choose_group(same, report.metric, across=across)
-    varying = find_varying(group.trials, log=log)
+    groups = find_groups(group.trials, log=log, ignored=find_identifiers(trials))
     report = replace(report, n=len(group.trials))
     if len(group.trials) < REGRESSION_RUNS:
         note = f"{len(group.trials)} comparable runs: too few for a model, below {REGRESSION_RUNS}"
         return replace(report, notes=(*report.notes, note))
     model = numeric.fit_model(
-        group.trials, report.metric, varying.groups, seed=seed, between=(corners.a.factors, corners.b.factors)
+        group.trials, report.metric, groups, seed=seed, between=(corners.a.factors, corners.b.factors)
     )
     if model is None:
         note = "too few runs for a model of so many params, or one metric in all of them"

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from fsd.errors import UsageError
 from fsd.runs.attribution import numeric
-from fsd.runs.attribution.aliases import FactorGroup, find_varying
+from fsd.runs.attribution.aliases import FactorGroup, find_groups
 from fsd.runs.attribution.comparing import LeftOut, choose_group, estimate_noise
 from fsd.runs.attribution.pairs import matched_pairs
 from fsd.runs.attribution.reports import Effect, Method, Model, Outcome, is_evident
 from fsd.runs.attribution.thresholds import CROSS_CHECK_RUNS, REGRESSION_RUNS
-from fsd.runs.attribution.trials import Role, Trial, Value, roles_of
+from fsd.runs.attribution.trials import Role, Trial, Value, find_identifiers, identifier_notes, roles_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,13 @@ def importance(
         raise UsageError(f"no run has a param {unknown[0]!r}", hint="name logarithmic params as the runs have them")
     group, left_out = choose_group(trials, metric, across=across)
     compared = sorted(group.trials, key=lambda trial: (trial.time, trial.id))
-    varying = find_varying(compared, log=log)
-    noise = estimate_noise(compared, metric)
-    pairs = matched_pairs(compared, metric, varying.groups, noise)
+    identifiers = find_identifiers(trials)
+    groups = find_groups(compared, log=log, ignored=identifiers)
+    noise = estimate_noise(compared, metric, ignored=identifiers)
+    pairs = matched_pairs(compared, metric, groups, noise)
     model = None
-    if varying.groups and len(compared) >= REGRESSION_RUNS:
-        model = numeric.fit_model(compared, metric, varying.groups, seed=seed)
+    if groups and len(compared) >= REGRESSION_RUNS:
+        model = numeric.fit_model(compared, metric, groups, seed=seed)
     report = Importance(
         metric=metric,
         outcome=Outcome.NOT_ENOUGH_EVIDENCE,
@@ -96,13 +97,13 @@ def importance(
         across=tuple(sorted(across)),
         left_out=left_out,
         cross_check=None,
-        notes=_notes(compared, varying.identifiers, across, has_noise=noise is not None),
+        notes=_notes(compared, identifiers, across, has_noise=noise is not None),
     )
     if model is None:
-        return _by_pairs(report, varying.groups)
+        return _by_pairs(report, groups)
     report = _by_model(report, model)
     if report.effects and report.n >= CROSS_CHECK_RUNS and maximize is not None and numeric.has_optuna():
-        shares = numeric.ped_anova(compared, metric, varying.groups, maximize=maximize)
+        shares = numeric.ped_anova(compared, metric, groups, maximize=maximize)
         report = replace(report, cross_check=shares)
     return report
 
@@ -147,5 +148,4 @@ def _notes(
         for name in sorted(across)
         if roles.get(name) is Role.SUBSET
     ]
-    notes += [f"{name} is another in every run, and is left out" for name in identifiers]
-    return tuple(notes)
+    return (*notes, *identifier_notes(identifiers))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fsd.errors import ConflictError
+from fsd.errors import ConflictError, NotFoundError
 from fsd.runs.attribution import student
 from fsd.runs.attribution.comparing import Group, Noise, comparable_groups, describe, estimate_noise, subset_notes
 from fsd.runs.attribution.thresholds import CONFIDENCE
-from fsd.runs.attribution.trials import Change, Role, Trial, changes, find, measured
+from fsd.runs.attribution.trials import Change, Role, Trial, changes, find, find_identifiers, identifier_notes, measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,8 @@ class StepLog:
     """Runs on the way that have the metric."""
     noise_sd: float | None
     """Of one run, from the replicates among the trials that are comparable with the last; None without any."""
+    notes: tuple[str, ...]
+    """Warnings that have to be shown with the numbers."""
 
 
 def step_changes(trials: Iterable[Trial], metric: str, *, to: str | None = None) -> StepLog:
@@ -76,9 +78,12 @@ def step_changes(trials: Iterable[Trial], metric: str, *, to: str | None = None)
     way = _way(trials, last)
     while way[0].metric(metric) is None:
         way = way[1:]
-    noises = {trial.id: noise for group, noise in _with_noise(trials, metric) for trial in group.trials}
+    identifiers = find_identifiers(trials)
+    noises = {trial.id: noise for group, noise in _with_noise(trials, metric, identifiers) for trial in group.trials}
     stops = [number for number, trial in enumerate(way) if trial.metric(metric) is not None]
-    steps = tuple(_step(way[start : end + 1], metric, noises[way[end].id]) for start, end in pairwise(stops))
+    steps = tuple(
+        _step(way[start : end + 1], metric, noises[way[end].id], identifiers) for start, end in pairwise(stops)
+    )
     old, new = measured(way[0], metric), measured(last, metric)
     return StepLog(
         metric=metric,
@@ -91,18 +96,21 @@ def step_changes(trials: Iterable[Trial], metric: str, *, to: str | None = None)
         contributions=_contributions(steps),
         n=len(stops),
         noise_sd=noise.sd if (noise := noises[last.id]) else None,
+        notes=identifier_notes(identifiers),
     )
 
 
-def _with_noise(trials: Iterable[Trial], metric: str) -> Iterator[tuple[Group, Noise | None]]:
+def _with_noise(
+    trials: Iterable[Trial], metric: str, identifiers: Collection[str]
+) -> Iterator[tuple[Group, Noise | None]]:
     for group in comparable_groups(trials, metric):
-        yield group, estimate_noise(group.trials, metric)
+        yield group, estimate_noise(group.trials, metric, ignored=identifiers)
 
 
 def _latest(trials: list[Trial], metric: str) -> Trial:
+    if not trials:
+        raise NotFoundError("there are no runs")
     having = [trial for trial in trials if trial.metric(metric) is not None] or trials
-    if not having:
-        return find(trials, "")
     return max(having, key=lambda trial: (trial.time, trial.id))
 
 
@@ -118,10 +126,10 @@ def _way(trials: Iterable[Trial], last: Trial) -> list[Trial]:
     return way[::-1]
 
 
-def _step(way: list[Trial], metric: str, noise: Noise | None) -> Step:
+def _step(way: list[Trial], metric: str, noise: Noise | None, identifiers: Collection[str]) -> Step:
     parent, *between, child = way
     old, new = measured(parent, metric), measured(child, metric)
-    changed = changes(parent, child)
+    changed = [change for change in changes(parent, child) if change.param not in identifiers]
     visible = tuple(change for change in changed if change.role is not Role.SEED)
     forbidding = [change for change in visible if change.role.is_context]
     notes = subset_notes(forbidding)

@@ -44,6 +44,9 @@ CORNER_PLAYERS = 12
 CROSS_CHECK_RUNS = 50
 """From here on Optuna's PED-ANOVA is worth asking: it looks at the best tenth, and wants five runs in it."""
 
+IDENTIFIER_RUNS = 6
+"""A param with another text in each of so many runs is a name and no setting; of fewer, it may be what is tried."""
+
 ALIAS_CORRELATION = 0.98
 """Numbers that are correlated so closely are one param under two names."""
 

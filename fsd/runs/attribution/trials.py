@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fsd.errors import NotFoundError, UsageError, near_misses
+from fsd.runs.attribution.thresholds import IDENTIFIER_RUNS
 
 Value = bool | int | float | str | None
 """Of a factor. None: the run has no such setting, which is a value like any other."""
@@ -128,6 +129,26 @@ def factor_names(trials: Iterable[Trial], *, seeds: bool = False) -> list[str]:
     roles = roles_of(trials)
     names = {name for trial in trials for name in trial.factors}
     return sorted(name for name in names if seeds or roles.get(name) is not Role.SEED)
+
+
+def find_identifiers(trials: Iterable[Trial]) -> tuple[str, ...]:
+    """Params with another text in every run, sorted: names of runs, which explain everything and so nothing."""
+    trials = list(trials)
+    if len(trials) < IDENTIFIER_RUNS:
+        return ()
+    roles = roles_of(trials)
+    return tuple(
+        name
+        for name in factor_names(trials)
+        if roles.get(name, Role.PARAM) is Role.PARAM
+        and all(isinstance(trial.factors.get(name), str) for trial in trials)
+        and len({trial.factors[name] for trial in trials}) == len(trials)
+    )
+
+
+def identifier_notes(identifiers: Iterable[str]) -> tuple[str, ...]:
+    """What a report says of them."""
+    return tuple(f"{name} is another in every run, and is left out" for name in identifiers)
 
 
 def find(trials: Iterable[Trial], trial_id: str) -> Trial:

@@ -133,6 +133,8 @@ def test_runs_that_differ_in_a_seed_only_differ_by_chance() -> None:
     report = explain([run("a", 0.5, lr=1, seed=1), run("b", 0.6, lr=1, seed=2)], "a", "b", METRIC)
     assert (report.outcome, report.effects, report.plan.at_most) == (Outcome.NOTHING_DIFFERS, (), 0)
     assert [change.param for change in report.changes] == ["seed"]
+    assert (report.old, report.new, report.unexplained) == (0.5, 0.6, report.diff)
+    assert report.diff == pytest.approx(0.1)
 
 
 def test_data_code_and_subset_are_factors_by_name_and_are_warned_of() -> None:
@@ -164,3 +166,11 @@ def test_it_is_ready_for_json() -> None:
 def test_no_such_run() -> None:
     with pytest.raises(NotFoundError, match="there is no run c"):
         explain([run("a", 0.5, lr=1)], "a", "c", METRIC)
+
+
+def test_names_of_runs_are_left_out() -> None:
+    trials = [run(n, 0.5 + n, lr=n // 3, seed=n, tag=f"t{n}") for n in range(6)]
+    report = explain(trials, "0", "3", METRIC)
+    assert [effect.param for effect in report.effects] == ["lr"]
+    assert report.noise_sd == pytest.approx(1)
+    assert report.notes == ("tag is another in every run, and is left out",)

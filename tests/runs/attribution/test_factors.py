@@ -7,7 +7,7 @@ import random
 import pytest
 
 from fsd.errors import UsageError
-from fsd.runs.attribution.aliases import find_varying
+from fsd.runs.attribution.aliases import find_groups
 from fsd.runs.attribution.scales import Scale, is_evidently_log, read_factor
 from fsd.runs.attribution.trials import Trial
 from tests.runs.attribution.logs import run
@@ -54,7 +54,7 @@ def test_numbers_that_some_runs_lack_are_numbers_and_mixtures_are_levels() -> No
 
 
 def groups_of(trials: list[Trial]) -> list[tuple[str, ...]]:
-    return [group.names for group in find_varying(trials).groups]
+    return [group.names for group in find_groups(trials)]
 
 
 def test_params_that_always_change_together_are_one_group() -> None:
@@ -87,7 +87,6 @@ def test_two_runs_that_differ_in_all_are_one_group() -> None:
     assert groups_of([run(1, 0, lr=1, wd="a"), run(2, 0, lr=2, wd="b")]) == [("lr", "wd")]
 
 
-def test_names_of_runs_are_no_settings() -> None:
-    varying = find_varying([run(n, 0, tag=f"t{n}", lr=n % 2, code=f"c{n}") for n in range(4)])
-    assert varying.identifiers == ("tag",)
-    assert [group.names for group in varying.groups] == [("code",), ("lr",)]
+def test_what_is_ignored_is_in_no_group() -> None:
+    trials = [run(n, 0, tag=f"t{n}", lr=n % 2, code=f"c{n}") for n in range(4)]
+    assert [group.names for group in find_groups(trials, ignored=("tag",))] == [("code",), ("lr",)]

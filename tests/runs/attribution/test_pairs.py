@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fsd.runs.attribution.aliases import find_varying
+from fsd.runs.attribution.aliases import find_groups
 from fsd.runs.attribution.comparing import Noise, estimate_noise
 from fsd.runs.attribution.pairs import correct, fit_strata, matched_pairs
 from fsd.runs.attribution.reports import Effect, Method
@@ -15,7 +15,7 @@ from tests.runs.attribution.logs import METRIC, run
 
 
 def pairs_of(trials: list[Trial], noise: Noise | None = None) -> tuple[Effect, ...]:
-    return matched_pairs(trials, METRIC, find_varying(trials).groups, noise)
+    return matched_pairs(trials, METRIC, find_groups(trials), noise)
 
 
 def test_one_slope_for_all_strata() -> None:

@@ -112,8 +112,6 @@ def test_what_cannot_be() -> None:
         step_changes([run(1, 0.5)], METRIC, to="7")
     with pytest.raises(NotFoundError, match="no number for the metric"):
         step_changes([run(1, None)], METRIC)
-    with pytest.raises(NotFoundError):
-        step_changes([], METRIC)
     with pytest.raises(ConflictError, match="is its own ancestor"):
         step_changes([run(1, 0.5, parent=2), run(2, 0.5, parent=1)], METRIC)
 
@@ -121,3 +119,12 @@ def test_what_cannot_be() -> None:
 def test_a_parent_that_is_not_known_ends_the_way() -> None:
     log = step_changes([run(2, 0.5, parent=1)], METRIC)
     assert (log.steps, log.total, log.first, log.last) == ((), 0.0, "2", "2")
+
+
+def test_names_of_runs_are_no_changes() -> None:
+    trials = [run(n, n, parent=n - 1 if n else None, tag=f"t{n}", lr=n // 3) for n in range(6)]
+    log = step_changes(trials, METRIC)
+    assert [[change.param for change in step.changes] for step in log.steps] == [[], [], ["lr"], [], []]
+    assert log.notes == ("tag is another in every run, and is left out",)
+    with pytest.raises(NotFoundError, match="there are no runs"):
+        step_changes([], METRIC)

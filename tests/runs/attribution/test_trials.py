@@ -8,7 +8,17 @@ import pytest
 
 from fsd.errors import NotFoundError, UsageError
 from fsd.runs.attribution.reports import as_json
-from fsd.runs.attribution.trials import Change, Role, Trial, changes, factor_names, find, measured, roles_of
+from fsd.runs.attribution.trials import (
+    Change,
+    Role,
+    Trial,
+    changes,
+    factor_names,
+    find,
+    find_identifiers,
+    measured,
+    roles_of,
+)
 from tests.runs.attribution.logs import METRIC, run
 
 
@@ -65,3 +75,10 @@ def test_what_is_not_there_is_said_with_what_looks_like_it() -> None:
         find([run("run-1", 0)], "run-12")
     with pytest.raises(NotFoundError, match="did you mean 'acc'"):
         measured(run(1, 0), "acx")
+
+
+def test_names_of_runs_are_no_settings_where_there_are_runs_enough_to_say_so() -> None:
+    trials = [run(n, 0, tag=f"t{n}", opt="ab"[n % 2], code=f"c{n}", lr=n) for n in range(6)]
+    assert find_identifiers(trials) == ("tag",)
+    assert find_identifiers(trials[:5]) == ()
+    assert find_identifiers([*trials, run(6, 0, tag="t0")]) == find_identifiers([*trials, run(6, 0)]) == ()
