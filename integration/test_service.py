@@ -190,10 +190,8 @@ def test_it_logs_as_json(service: Service) -> None:
     [error] = [each for each in told if each["level"] == "error"]
     assert error["what"].startswith("f (content ")
     assert error["pack"] in pack.name
-    assert (
-        error["message"] == f"{error['what']}: pack {error['pack']} is gone: " + error["message"].split("is gone: ")[1]
-    )
-    assert error["chunk"] in error["message"]
+    where = f"pack {error['pack']}, which should have chunk {error['chunk']}, is gone: "
+    assert error["message"] == f"{error['what']}: {where}" + error["message"].split("is gone: ")[1]
 
 
 def test_what_a_killed_daemon_left_is_cleared(service: Service) -> None:
