@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from fsd.daemon import mounts
+from fsd.limits import DEFAULT_LIMITS
 from integration.accidents import hanging
 from integration.datasets import noise
 from integration.program import Program, status
@@ -135,11 +136,14 @@ def read_in_vain(tower: Tower) -> None:
         tower.read(50)
 
 
-def test_mounting_a_store_that_hangs(tower: Tower, tmp_path: Path) -> None:
+@pytest.mark.parametrize("expired", [False, True])
+def test_mounting_a_store_that_hangs(tower: Tower, tmp_path: Path, *, expired: bool) -> None:
     (tmp_path / "another").mkdir()
     marker = os.open(tower.lower / "store" / "v1" / "fsd.json", os.O_RDONLY)
     os.posix_fadvise(marker, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(marker)
+    # What the kernel knows of the way there it believes for so long, and asks nobody.
+    time.sleep(1.1 * DEFAULT_LIMITS.entry_timeout_s if expired else 0)
     with hanging(tower.lower):
         started = time.monotonic()
         done = tower.inner.run("mount", tmp_path / "another", "--cache-dir", tmp_path / "cache")

@@ -26,17 +26,18 @@ from fsd.daemon.markers import KnownMarkers
 from fsd.daemon.notify import Notifier
 from fsd.daemon.service import Reloader, Stopper, describe, give_signs_of_life, tell_status
 from fsd.daemon.settings import MountSettings
-from fsd.errors import FsdError
+from fsd.errors import FsdError, StoreUnreachableError
 from fsd.format.marker import StoreMarker
 from fsd.fuse import interpose
 from fsd.fuse.adapter import Operations
 from fsd.fuse.session import Session, mounted
+from fsd.limits import Limits
 from fsd.repo.objects import StoreLoader
 from fsd.repo.packs import PackReader
 from fsd.repo.refs import list_repositories
 from fsd.repo.repository import open_repositories
 from fsd.stores.base import Store
-from fsd.stores.open import open_store
+from fsd.stores.open import local_path, open_store
 from fsd.stores.retry import single_attempts
 from fsd.vfs.vfs import Vfs
 
@@ -103,7 +104,7 @@ class _Opened(NamedTuple):
 async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterator[_Opened]:
     limits = settings.limits
     async with AsyncExitStack() as stack:
-        store = open_store(settings.store, limits)
+        store = await _open_store(settings.store, limits)
         stack.push_async_callback(_close, store)
         markers = KnownMarkers(settings.cache or settings.cache_home / "fsd")
         marker, listed = await _ask_first(store, markers, limits.known_store_wait_s)
@@ -118,6 +119,15 @@ async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterat
         known_refs = folder / KNOWN_REFS
         opening = Vfs.open(repositories, cache, limits, about=about, known_refs=known_refs, known_repositories=listed)
         yield _Opened(store, folder, cache, await stack.enter_async_context(opening))
+
+
+async def _open_store(url: str, limits: Limits) -> Store:
+    """The store. A folder is looked for in a thread: it may lie in a file system that hangs. Raises as `open_store`."""
+    if local_path(url) is None:
+        return open_store(url, limits)
+    with trio.move_on_after(limits.store_timeout_s):
+        return await trio.to_thread.run_sync(open_store, url, limits, abandon_on_cancel=True)
+    raise StoreUnreachableError(f"{url} did not answer within {limits.store_timeout_s:g} s", hint="is its disk well?")
 
 
 async def _ask_first(store: Store, markers: KnownMarkers, wait_s: float) -> tuple[StoreMarker, Sequence[str] | None]:
