@@ -64,12 +64,13 @@ class Said:
             repository=repository,
             branch=self.branch,
             message="\n\n".join(self.message) or default_message,
-            author=_this_user() if self.author is None else self.author,
+            author=this_user() if self.author is None else self.author,
             tag=self.tag,
         )
 
 
-def _this_user() -> str:
+def this_user() -> str:
+    """Who it is that commits, or runs something, where nobody says so."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container often runs as a user that nobody entered

@@ -71,6 +71,9 @@ COMMANDS: dict[str, dict[str, Listed]] = {
         "delete": Listed("delete", "Delete a tag, branch or subset, or a whole repository."),
         "purge": Listed("purge", "Take a file out of every version, for good."),
     },
+    "Run": {
+        "run": Listed("run", "Run a command, and record what it used and what came of it."),
+    },
     "Pin": {
         "pin": Listed("pin", "Pin a version of the data beside the code that uses it."),
         "unpin": Listed("pin", "Replace a pin by real files."),

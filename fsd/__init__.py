@@ -7,11 +7,13 @@ directories. `open_store` is for where there is none.
 import importlib
 from typing import Any
 
-__all__ = ["BUFFER_BYTES", "Shuffled", "open_store", "shuffled"]
+__all__ = ["BUFFER_BYTES", "Shuffled", "log_metric", "log_params", "open_store", "shuffled"]
 
 _LAZY = {
     "BUFFER_BYTES": "fsd.shuffle",
     "Shuffled": "fsd.shuffle",
+    "log_metric": "fsd.runs.reporting",
+    "log_params": "fsd.runs.reporting",
     "open_store": "fsd.client.opening",
     "shuffled": "fsd.shuffle",
 }

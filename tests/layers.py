@@ -60,7 +60,7 @@ OWNERS = {
     "starlette": ("fsd.daemon.control_api", "fsd.daemon.control_daemon"),
     "trio": ("fsd",),
     "urllib3": ("fsd.stores.gcs", "fsd.stores.obstore"),
-    "yaml": ("fsd.importing.dvc",),
+    "yaml": ("fsd.importing.dvc", "fsd.runs.params"),
     "zstandard": ("fsd.format",),
 }
 """The dependencies, and who may import each: modules whose name starts so."""
@@ -75,8 +75,8 @@ LAZY_LOADERS |= {"fsd.importing.opening", "fsd.exporting.loading", "fsd.runs.att
 library is loaded only for such a store, that of metrics only where they are asked for, numpy only for a question that
 takes it, and `import fsd` is for everybody, also for who only wants to shuffle paths."""
 
-ENVIRONMENT_READERS = {"fsd.client.opening"}
-"""Beside the command line, the module that stands in its place for a Python program."""
+ENVIRONMENT_READERS = {"fsd.client.opening", "fsd.runs.reporting"}
+"""Beside the command line, the modules that stand in its place for a Python program."""
 
 STARTING_PACKAGES = {"fsd.fuse": {"fsd.fuse.interpose"}}
 """Packages whose import does something, and what it takes: the extension must be there before pyfuse3 is."""

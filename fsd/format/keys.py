@@ -22,6 +22,7 @@ MOVED = "moved/"
 LEASES = "leases/"
 CONDEMNED = "condemned/"
 EXPIRED = "expired/"
+RUNS = "runs/"
 PURGES = "purges/"
 """What a purge under way is about to delete: a sealed list each, of keys and chunks."""
 

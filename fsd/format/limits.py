@@ -38,6 +38,11 @@ MAX_REFS_INDEX_BYTES = 32 * 1024 * 1024
 MAX_SEGMENT_BYTES = 1024 * 1024
 MAX_MARKER_BYTES = 64 * 1024
 
+MAX_RUN_HEADER_BYTES = 8 * 1024 * 1024
+"""What is said of a run besides its inputs: its params, and the packages that were installed, most of all."""
+MAX_RUN_BYTES = 64 * 1024 * 1024
+"""A run's object before compression: a million inputs that lie apart take 2 MB."""
+
 MAX_JSON_DEPTH = 32
 """Objects and lists within one another in what a publisher adds freely: metadata and rules."""
 

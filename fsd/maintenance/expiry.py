@@ -1,9 +1,9 @@
 """Expiry: which old commits need not be kept, where somebody asks for that.
 
 Nothing expires by itself: what a branch ever pointed to can be got back. With a `Keep`, what a branch, a tag or a
-subset names now always stays, and more as it says; of all other commits the trees are let go of. The commits themselves
-stay, with their messages and dates, so that histories remain whole; the note `expired/<commit>` says that their files
-are gone.
+subset names now always stays, and what a run names, and more as it says; of all other commits the trees are let go of.
+The commits themselves stay, with their messages and dates, so that histories remain whole; the note `expired/<commit>`
+says that their files are gone.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ async def expire(repositories: Repositories, keep: Keep, *, dry_run: bool = Fals
     histories = [await _history(repositories, name, keep, since_us) for name in keep.repositories or known]
     # A commit may have got into several repositories' histories: whoever keeps it keeps it for all.
     kept: set[bytes] = set().union(*(history.kept for history in histories))
+    async for run in repositories.runs.read_all():
+        kept |= run.commits
     found: set[bytes] = set().union(*(history.commits for history in histories))
     expired = found - kept
     for history in histories:

@@ -7,10 +7,10 @@
     repack     packs of which little is reached (`repack`)
     condemn    what is not reached (`condemn`)
 
-What is reached: everything in the history of every ref, and all that it is made of. The grace is for readers, who
-cannot say that they are reading; publishers hold leases (`fsd.repo.leases`). Killed at any point, what was condemned
-stays so, nothing that is reached is lost, and the next collection goes on. Several may run at once, on whichever
-machines.
+What is reached: everything in the history of every ref, what runs name, and all that these are made of. The grace is
+for readers, who cannot say that they are reading; publishers hold leases (`fsd.repo.leases`). Killed at any point, what
+was condemned stays so, nothing that is reached is lost, and the next collection goes on. Several may run at once, on
+whichever machines.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fsd.errors import ConflictError, CorruptDataError
-from fsd.format.keys import EXPIRED, REFS
+from fsd.format.keys import EXPIRED, REFS, RUNS
 from fsd.maintenance.condemn import condemn
 from fsd.maintenance.expiry import Keep, expire
 from fsd.maintenance.mark import Reachable, expired_commits, mark, pack_sizes
@@ -101,7 +101,9 @@ async def collect(
 
 async def _roots(repositories: Repositories) -> list[tuple[str, Version]]:
     """What decides what is reached, as it is now."""
-    return [(info.key, info.version) for prefix in (REFS, EXPIRED) async for info in repositories.store.list(prefix)]
+    return [
+        (info.key, info.version) for prefix in (REFS, RUNS, EXPIRED) async for info in repositories.store.list(prefix)
+    ]
 
 
 class _Collection:

@@ -1,4 +1,5 @@
-"""What a store's refs reach: every commit that a branch, tag or subset ever named, and all below them, each once.
+"""What a store's refs and runs reach: every commit that a branch, tag or subset ever named, the code, inputs and
+outputs of every run, and all below them, each once.
 
 The roots are the whole *history* of every ref, with the parents of each commit and what a subset was taken from: what
 was ever published can be got back. Whoever walks is told of every page and recipe, by which it learns of the chunks
@@ -13,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from typing import NamedTuple, Protocol
 
-from fsd.errors import CorruptDataError
+from fsd.errors import CorruptDataError, NotFoundError
 from fsd.format.index import Index
 from fsd.format.keys import ObjectKind
 from fsd.format.page import Page
 from fsd.format.recipe import Recipe
 from fsd.format.ref import Move, RefKind
+from fsd.format.run import RunName
 from fsd.repo.objects import ObjectLoader, Objects, StoreLoader
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
@@ -35,7 +37,7 @@ class Roots(NamedTuple):
     """Commits and subsets, with the ref that names each."""
     refs: int
     tips: set[bytes]
-    """Those that a branch or tag names now, with the subsets of these."""
+    """Those that a branch or tag names now, with the subsets of these, and those that runs name: expiry spares them."""
 
 
 class Visitor(Protocol):
@@ -85,7 +87,7 @@ class Walk:
         self.reached = Reached()
 
     async def roots(self) -> Roots:
-        """What the refs of all repositories name, and ever named. Raises what a store raises."""
+        """What the refs of all repositories name, and ever named, and what runs name. Raises what a store raises."""
         roots = Roots({}, 0, set())
         refs = 0
         subsets: list[Move] = []
@@ -94,7 +96,28 @@ class Walk:
                 refs += 1
                 subsets += await self._history(repository, name, roots)
         roots.tips.update(move.commit for move in subsets if move.source in roots.tips)
+        await self._runs(roots)
         return roots._replace(refs=refs)
+
+    async def _runs(self, roots: Roots) -> None:
+        """Add the code, inputs and outputs of every run."""
+        runs = self._repositories.runs
+
+        async def add(name: RunName) -> None:
+            way = f"run {name.run} of {name.repository}"
+            for read in (runs.read_start, runs.read_end):
+                try:
+                    record = await read(name)
+                except NotFoundError:
+                    continue  # it was deleted meanwhile
+                except CorruptDataError as error:
+                    self._visitor.damaged(None, None, error.message, way)
+                    continue
+                for commit in frozenset[bytes]() if record is None else record.commits:
+                    roots.commits.setdefault(commit, way)
+                    roots.tips.add(commit)
+
+        await gather(add, await runs.names(), tasks=self._tasks)
 
     async def _history(self, repository: str, name: str, roots: Roots) -> list[Move]:
         """Add what a ref names and named; returns the moves of one of subsets."""

@@ -1,4 +1,4 @@
-"""A Git work tree, as far as pins need it: where its top is, which symlinks Git knows or would add.
+"""A Git work tree, as far as pins and runs need it: its top, its files and symlinks, how it differs from its commit.
 
 Asks the program `git`, in the environment of this process: inside a hook Git itself says there which index counts.
 Cheap to import. Paths are text with surrogate escapes, relative to the top.
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from fsd.errors import FsdError, NotFoundError
 
@@ -51,6 +52,40 @@ def symlinks(top: Path) -> Iterator[tuple[str, str]]:
             yield name, os.readlink(top / name)
         except OSError:  # a file, or deleted
             continue
+
+
+class GitState(NamedTuple):
+    """What Git says of a work tree. '' where there is none: no commit yet, no branch checked out."""
+
+    commit: str
+    branch: str
+    is_changed: bool
+    """Whether anything differs from the commit, files included that Git does not know and is not told to ignore."""
+
+
+def state_of(top: Path) -> GitState:
+    """The commit that a work tree was made from, and whether it still is as that was. Raises FsdError."""
+    commit, branch, is_changed = "", "", False
+    for item in _git(top, "status", "--porcelain=v2", "--branch", "-z"):
+        if item.startswith("# branch.oid "):
+            commit = item.removeprefix("# branch.oid ").replace("(initial)", "")
+        elif item.startswith("# branch.head "):
+            branch = item.removeprefix("# branch.head ").replace("(detached)", "")
+        elif not item.startswith("# "):
+            is_changed = True
+    return GitState(commit, branch, is_changed)
+
+
+def files(top: Path) -> set[str]:
+    """The paths of all files that Git has in its index or would add, those of submodules and of other work trees inside
+    included. Some may not be there. Raises FsdError."""
+    found = set(_git(top, "ls-files", "-z", "--cached", "--recurse-submodules"))
+    for name in _git(top, "ls-files", "-z", "--others", "--exclude-standard"):
+        if name.endswith("/"):
+            found.update(name + inner for inner in files(top / name))
+        else:
+            found.add(name)
+    return found
 
 
 def is_ignored(top: Path, name: str) -> bool:

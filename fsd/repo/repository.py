@@ -18,6 +18,7 @@ from fsd.repo.leases import Leases
 from fsd.repo.objects import ObjectLoader, Objects, ObjectWriter, StoreLoader
 from fsd.repo.packs import PackReader
 from fsd.repo.refs import Refs
+from fsd.repo.runs import Runs
 from fsd.repo.tree import Tree
 from fsd.stores.base import ObjectExistsError, ObjectNotFoundError, Store
 
@@ -83,6 +84,7 @@ class Repositories:
         self.leases = Leases(store, clock, limits)
         self.writer = ObjectWriter(store, self.leases)
         self.refs = Refs(store, self.objects, self.writer, clock, limits, self.check_writable, self.leases)
+        self.runs = Runs(store, limits, self.leases)
         self.packs = PackReader(store)
 
     def check_writable(self) -> None:
