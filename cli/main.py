@@ -73,6 +73,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     },
     "Run": {
         "run": Listed("run", "Run a command, and record what it used and what came of it."),
+        "exp": Listed("exp", "List, show and compare runs."),
     },
     "Pin": {
         "pin": Listed("pin", "Pin a version of the data beside the code that uses it."),

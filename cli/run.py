@@ -24,6 +24,8 @@ from fsd_cli.output import note
 from fsd_cli.text import shown
 from fsd_cli.worktrees import WorkTree
 
+_SHOWN_DIGITS = 8
+
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.argument("command", metavar="-- COMMAND [ARGUMENT]...", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -122,7 +124,7 @@ def _finish(invocation: Invocation, wanted: Wanted, begun: Begun, outcome: Outco
         return
     for problem in end.problems:
         note(shown(problem))
-    note(f"run {name.run} of {name.repository} is recorded")
+    note(f"run {name.run} of {name.repository} is recorded: fsd exp show {name.run[:_SHOWN_DIGITS]}")
 
 
 def _work_tree(directory: Path) -> WorkTree | None:
