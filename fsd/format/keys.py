@@ -23,6 +23,8 @@ LEASES = "leases/"
 CONDEMNED = "condemned/"
 EXPIRED = "expired/"
 RUNS = "runs/"
+REPLACED = "replaced/"
+"""What became of commits that were purged, and that run records name."""
 PURGES = "purges/"
 """What a purge under way is about to delete: a sealed list each, of keys and chunks."""
 

@@ -57,8 +57,9 @@ async def expire(repositories: Repositories, keep: Keep, *, dry_run: bool = Fals
     histories = [await _history(repositories, name, keep, since_us) for name in keep.repositories or known]
     # A commit may have got into several repositories' histories: whoever keeps it keeps it for all.
     kept: set[bytes] = set().union(*(history.kept for history in histories))
+    replaced = await repositories.runs.replaced()
     async for run in repositories.runs.read_all():
-        kept |= run.commits
+        kept |= replaced.all_now(run.commits)
     found: set[bytes] = set().union(*(history.commits for history in histories))
     expired = found - kept
     for history in histories:

@@ -1,6 +1,7 @@
 """Purging: a path is taken out of every version of a repository, and its bytes out of the store. For erasure.
 
-    rewrite    every version that has it becomes another commit, and every ref names these (`rewrite`)
+    rewrite    every version that has it becomes another commit, and every ref names these (`rewrite`); of runs, which
+               are never rewritten, a note says what became of the commits that they name
     find       all packs, named or not, that hold a chunk of it which nothing needs any more
     repack     those of them that are needed for other chunks (`repack`)
     condemn    these packs, and the old commits and pages, which name it
@@ -184,6 +185,7 @@ class _Purge:
             if not removed:
                 return doomed
             await self._repositories.store.overwrite(self._note_key, doomed.encode())
+            await self._repositories.runs.note_replaced(self._note_key.removeprefix(PURGES), replaced)
             if await rewriting.rewrite_refs():
                 self._outcome.commits = replaced
                 self._outcome.refs, self._outcome.files = rewriting.refs, len(rewriting.removed)

@@ -102,6 +102,7 @@ class Walk:
     async def _runs(self, roots: Roots) -> None:
         """Add the code, inputs and outputs of every run."""
         runs = self._repositories.runs
+        replaced = await runs.replaced()
 
         async def add(name: RunName) -> None:
             way = f"run {name.run} of {name.repository}"
@@ -113,7 +114,7 @@ class Walk:
                 except CorruptDataError as error:
                     self._visitor.damaged(None, None, error.message, way)
                     continue
-                for commit in frozenset[bytes]() if record is None else record.commits:
+                for commit in replaced.all_now(() if record is None else record.commits):
                     roots.commits.setdefault(commit, way)
                     roots.tips.add(commit)
 

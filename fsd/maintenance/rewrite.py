@@ -43,7 +43,8 @@ class Rewriting:
         """Rewritten."""
 
     async def rewrite_versions(self) -> None:
-        """Make the new versions of all that the repository's refs name and named; no ref names them yet.
+        """Make the new versions of all that the repository's refs name and named, and of what runs name of it; no ref
+        names them yet.
 
         Raises CorruptDataError for a version that cannot be read, and what a store raises.
         """
@@ -52,6 +53,9 @@ class Rewriting:
         for stored in self._refs.values():
             async for move in self._repositories.refs.history(stored.ref):
                 named |= dict.fromkeys(each for each in (move.source, move.commit) if each is not None)
+        replaced = await self._repositories.runs.replaced()
+        async for run in self._repositories.runs.read_all():
+            named |= dict.fromkeys(replaced.all_now(run.commits))
         headers = await self._headers(named)
         for commit in _parents_first(headers):
             if commit not in self.replaced:

@@ -3,15 +3,19 @@
 A run is a root, as a ref is: what it names is kept (`fsd.maintenance.reach`). So who writes a record holds a lease, and
 has made sure of everything that it names before: what is named is there, and stays. (Commits made under the same lease
 are; of others `Leases.check_kept` tells.)
+
+Records are never changed, so one may name a commit that was purged since. What became of it stands in notes beside them
+(`Replaced`): nothing else may be made of a record's ids before they were looked up there.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
 from fsd.errors import NotFoundError
-from fsd.format.keys import RUNS, check_repository_name
+from fsd.format.keys import REPLACED, RUNS, check_repository_name
+from fsd.format.replaced import encode_replaced, parse_replaced
 from fsd.format.run import (
     END,
     RUN_HEX_DIGITS,
@@ -45,6 +49,30 @@ class Run:
         return self.start.commits if self.end is None else self.start.commits | self.end.commits
 
 
+class Replaced:
+    """What became of commits that were purged."""
+
+    def __init__(self, commits: Mapping[bytes, bytes | None]) -> None:
+        """Of each the one that took its place; None if there is none."""
+        self._commits = commits
+
+    def now(self, commit: bytes) -> bytes | None:
+        """What stands for a commit by now: itself, if it was not purged. Several purges may have followed each other,
+        and one may have brought back what an earlier one had replaced."""
+        seen: set[bytes] = set()
+        while commit in self._commits and commit not in seen:
+            seen.add(commit)
+            new = self._commits[commit]
+            if new is None:
+                return None
+            commit = new
+        return commit
+
+    def all_now(self, commits: Iterable[bytes]) -> set[bytes]:
+        """What stands for some commits, without those that nothing stands for."""
+        return {now for commit in commits if (now := self.now(commit)) is not None}
+
+
 class Runs:
     """The runs of a store."""
 
@@ -66,6 +94,21 @@ class Runs:
         await self._leases.take()
         self._leases.check()
         await self._store.put_if_absent(key, data)
+
+    async def replaced(self) -> Replaced:
+        """What became of purged commits. One listing, and a request for each purge. Raises CorruptDataError."""
+        keys = [info.key async for info in self._store.list(REPLACED)]
+
+        async def read(key: str) -> dict[bytes, bytes | None]:
+            return parse_replaced((await self._store.get(key)).data, f"{key} in {self._store.url}")
+
+        found = await gather(read, keys, tasks=self._limits.fetch_requests)
+        return Replaced({old: new for notes in found for old, new in notes.items()})
+
+    async def note_replaced(self, note: str, commits: Mapping[bytes, bytes | None]) -> None:
+        """Write down what became of commits, before any of them is deleted. `note` names it: the same purge writes the
+        same one again."""
+        await self._store.overwrite(f"{REPLACED}{note}", encode_replaced(commits))
 
     async def names(self, repository: str = "", step: str = "") -> dict[RunName, bool]:
         """The runs of a repository (of all, if it is ''), and whether each has an end. One listing.

@@ -46,15 +46,7 @@ def runs(fsd: Fsd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fsd:
             second = replace(base, name=SECOND, time_us=base.time_us + 1)
             starts: list[RunStart] = [
                 replace(base, name=FIRST),
-                replace(
-                    base,
-                    name=SECOND,
-                    params=changed,
-                    code=new,
-                    environment=python,
-                    label="wide\nname",
-                    time_us=base.time_us + 1,
-                ),
+                replace(second, params=changed, code=new, environment=python, label="wide\nname"),
                 replace(base, name=THIRD, time_us=base.time_us + 2),
             ]
             for start in starts:
