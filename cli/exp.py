@@ -20,6 +20,7 @@ from fsd.repo.repository import Repositories
 from fsd.repo.runs import Run
 from fsd.runs import table
 from fsd.runs.comparing import Difference, compare
+from fsd.runs.rows import read_rows
 from fsd_cli.completion import complete_repository
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.opening import run_on_store
@@ -70,11 +71,10 @@ def list_runs(
         raise UsageError("one form at a time", hint="leave out all but one of --json, --csv and --md")
     wanted = [table.parse_condition(text) for text in conditions]
 
-    async def read(repositories: Repositories) -> list[Run]:
-        return [run async for run in repositories.runs.read_all(repository)]
+    async def read(repositories: Repositories) -> Sequence[table.Row]:
+        return await read_rows(repositories, repository, invocation.state)
 
-    rows: Sequence[table.Row] = [table.row_of(run) for run in run_on_store(invocation, read)]
-    rows = table.ordered(table.filtered(rows, wanted), "time")
+    rows = table.ordered(table.filtered(run_on_store(invocation, read), wanted), "time")
     if rows:
         column = table.find_column(table.columns_of(rows), sort)
         rows = table.ordered(rows, column, descending=reverse)
