@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -334,3 +336,69 @@ def test_runs_at_the_same_time(work: Work) -> None:
         assert (process.returncode, shown) == (0, f"{number}\n"), said
     assert sorted(str(run.start.params["n"]) for run in work.runs()) == ["0", "1", "2", "3"]
     assert all(run.end is not None for run in work.runs())
+
+
+def test_ctrl_c_reaches_the_command_once(work: Work) -> None:
+    counts = (
+        "import signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        "print('ready', flush=True)\n"
+        "signal.sigwait([signal.SIGINT])\n"
+        "print('again' if signal.sigtimedwait([signal.SIGINT], 0.5) else 'once')\n"
+    )
+    (work.top / "counts.py").write_text(counts)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(work.top)
+        os.execve(sys.executable, work.command("--", sys.executable, "counts.py"), work.program.environment)
+    shown = b""
+    while b"ready" not in shown:
+        shown += os.read(terminal, 1000)
+    os.write(terminal, b"\x03")
+    with suppress(OSError):  # EIO: nobody has the terminal any more
+        while data := os.read(terminal, 1000):
+            shown += data
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
+    _, end = work.only()
+    assert end.files is not None
+    assert work.files(end.files.commit)[b"log"] == file(b"ready\nonce\n")
+    assert (end.code, end.interrupted) == (0, True)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_an_end_that_cannot_be_recorded_leaves_what_there_is(work: Work, code: int) -> None:
+    away = work.program.store.with_name("away")
+    done = work.run("--", "sh", "-c", f"echo done; mv {work.program.store} {away}; exit {code}")
+    assert done.returncode == (code or 4), done.stderr
+    (folder,) = (work.program.home / ".local/state/fsd/runs").iterdir()
+    assert f"the end of run {folder.name} is not recorded; its log is in {folder}" in done.stderr
+    assert (folder / "log").read_text() == "done\n"
+    away.rename(work.program.store)
+    (run,) = work.runs()
+    assert run.end is None
+
+
+def test_runs_are_shown_while_they_run_and_when_they_were_killed(work: Work) -> None:
+    def state() -> str:
+        (run,) = work.program.json("exp", "list")
+        return str(run["state"])
+
+    process = work.start("--", "sh", "-c", "echo $$; exec sleep 60")
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    assert state() == "running"
+    process.kill()
+    process.communicate(timeout=30)
+    os.kill(pid, signal.SIGKILL)
+    assert state() == "killed"
+
+
+def test_what_runs_name_outlives_a_collection(work: Work) -> None:
+    assert work.run("-o", "out", "--", sys.executable, "train.py").returncode == 0
+    run, end = work.only()
+    work.program("gc", "--grace", "0")
+    assert run.start.code is not None
+    assert end.outputs is not None
+    assert b"train.py" in work.files(run.start.code.commit)
+    assert b"out/model" in work.files(end.outputs.commit)
