@@ -289,6 +289,26 @@ def test_nothing_is_recorded_of_what_cannot_run(work: Work, tmp_path: Path) -> N
     assert work.runs() == []
 
 
+def test_a_start_that_cannot_be_recorded_leaves_nothing_and_runs_nothing(work: Work) -> None:
+    (work.program.store / "leases").write_text("in the way")
+    done = work.run("--", "touch", "made")
+    assert done.returncode not in (0, 126), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (work.top / "made").exists()
+    assert work.runs() == []
+    assert list((work.program.home / ".local/state/fsd/runs").iterdir()) == []
+
+
+def test_lines_of_both_streams_are_whole_in_the_log(work: Work) -> None:
+    script = "import sys\nfor n in range(500):\n print(n)\n print(n, file=sys.stderr)\nprint('end', end='')"
+    assert work.run("--", sys.executable, "-c", script).returncode == 0
+    _, end = work.only()
+    assert end.files is not None
+    lines = work.files(end.files.commit)[b"log"].data.split(b"\n")
+    numbers = [str(number).encode() for number in range(500)]
+    assert sorted(lines) == sorted([*numbers, *numbers, b"end"])
+
+
 def test_a_program_that_is_none(work: Work) -> None:
     script = work.top / "odd"
     script.write_bytes(b"\x7fELF nothing")
@@ -402,3 +422,33 @@ def test_what_runs_name_outlives_a_collection(work: Work) -> None:
     assert end.outputs is not None
     assert b"train.py" in work.files(run.start.code.commit)
     assert b"out/model" in work.files(end.outputs.commit)
+
+
+def test_a_store_in_the_work_tree_is_no_code(program: Program, tmp_path: Path) -> None:
+    work = Work(program, tmp_path / "digits")
+    program.store = work.top / "store"
+    program.environment |= {"FSD_STORE": str(program.store), "XDG_STATE_HOME": str(work.top / "state")}
+    program("init")
+    for _ in range(2):
+        assert work.run("--", "true").returncode == 0
+    codes = {run.start.code for run in work.runs()}
+    (code,) = codes
+    assert code is not None
+    assert set(work.files(code.commit)) == {b"train.py", b".gitignore"}
+    for output in ("store", "store/packs", "state"):
+        done = work.run("-o", output, "--", "true")
+        assert done.returncode == 2
+        assert "cannot be an output" in done.stderr
+    assert len(work.runs()) == 2
+
+
+def test_a_mount_in_the_work_tree_is_no_code(work: Work) -> None:
+    data = work.top / "data"
+    data.mkdir()
+    (data / "x").write_text("x")
+    work.program("commit", data, "birds")
+    work.program.mount(work.top / "mounted")
+    assert work.run("--", "true").returncode == 0
+    run, _ = work.only()
+    assert run.start.code is not None
+    assert set(work.files(run.start.code.commit)) == {b"train.py", b".gitignore", b"data", b"data/x"}

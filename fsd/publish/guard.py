@@ -33,16 +33,16 @@ def forbidden_directories(source: SourceFolder, store_url: str, state: Path) -> 
         if folder is None:
             continue
         path = os.path.realpath(os.fsencode(folder))
-        if _is_at_or_below(top, path):
+        if is_at_or_below(top, path):
             raise UsageError(f"{source.shown(b'')} lies in {shown(path)}, which {what}", hint="publish another folder")
-        if _is_at_or_below(path, top):
+        if is_at_or_below(path, top):
             raise UsageError(f"{shown(path)}, in the folder, {what}", hint="publish a folder without it")
         # It may be there under another name, by a bind mount.
         with suppress(OSError):
             status = os.stat(path)
             forbidden[status.st_dev, status.st_ino] = what
     for mountpoint in _mountpoints():
-        if _is_at_or_below(mountpoint, top):
+        if is_at_or_below(mountpoint, top):
             raise UsageError(
                 f"{shown(mountpoint)} is a mount of fsd, and would be published with all its versions",
                 hint="publish a folder without it, or one directory of the mount",
@@ -50,7 +50,14 @@ def forbidden_directories(source: SourceFolder, store_url: str, state: Path) -> 
     return forbidden
 
 
-def _is_at_or_below(path: bytes, folder: bytes) -> bool:
+def places_of_fsd(store_url: str, state: Path) -> list[bytes]:
+    """The store's folder, that of our notes, and all mounts of fsd: absolute, without symlinks. Touches no mount."""
+    folders = [folder for folder in (local_path(store_url), state) if folder is not None]
+    return [*(os.path.realpath(os.fsencode(folder)) for folder in folders), *_mountpoints()]
+
+
+def is_at_or_below(path: bytes, folder: bytes) -> bool:
+    """Whether a path is a folder's, or that of something in it. By name."""
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 
 

@@ -33,6 +33,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOWN_ON = (1, 2)
 _READ_BYTES = 64 * 1024
+_MAX_LINE_BYTES = 64 * 1024
+"""What is longer is kept in pieces."""
 _DRAIN_S = 2.0
 """For the last of the output, where somebody else holds its pipe open."""
 _PATIENCE_S = 1.0
@@ -67,6 +69,7 @@ class _Log:
         self._file = file
         self._lock = threading.Lock()
         self._left = MAX_LOG_BYTES
+        self._last: list[bytes] = []
         self.dropped = 0
 
     def write(self, data: bytes) -> None:
@@ -76,6 +79,16 @@ class _Log:
             self._left -= len(kept)
             self.dropped += len(data) - len(kept)
             self._file.write(kept)
+
+    def end_with(self, data: bytes) -> None:
+        """The line that a stream ended in without an end of the line: the other stream may go on."""
+        with self._lock:
+            self._last.append(data)
+
+    def finish(self) -> None:
+        """When both are over."""
+        for data in self._last:
+            self.write(data)
 
 
 async def execute(
@@ -112,6 +125,7 @@ async def execute(
                         outcome.problems.append(f"left running: {', '.join(_children())}")
                     reading.deadline = trio.current_time() + _DRAIN_S
             nursery.cancel_scope.cancel()
+        kept.finish()
         _note_end(process.returncode, outcome)
     if kept.dropped:
         say(f"of the output, the last {kept.dropped:,} bytes are not kept")
@@ -165,16 +179,24 @@ async def _pump(source: int, target: int, log: _Log) -> None:
 
 
 def _copy(source: int, target: int, log: _Log) -> None:
-    """Everything from one descriptor to another, and to the log. Goes on for the log where nobody looks any more."""
+    """Everything from one descriptor to another, and line by line to the log, where two streams come together. Goes on
+    for the log where nobody looks any more."""
     is_shown = True
+    begun = b""
     while data := os.read(source, _READ_BYTES):
-        log.write(data)
+        begun += data
+        end = max(begun.rfind(b"\n"), begun.rfind(b"\r")) + 1
+        if len(begun) > _MAX_LINE_BYTES:
+            end = len(begun)
+        log.write(begun[:end])
+        begun = begun[end:]
         view = memoryview(data)
         while is_shown and view:
             try:
                 view = view[os.write(target, view) :]
             except OSError:
                 is_shown = False
+    log.end_with(begun)
 
 
 async def _no_process_left(say: Callable[[str], None]) -> None:

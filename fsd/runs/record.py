@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fsd.format.run import RUN_HEX_DIGITS, STEP_HEX_DIGITS, RunEnd, RunName, Run
 from fsd.ids import content_id
 from fsd.pins import worktree
 from fsd.pins.links import Target
+from fsd.publish.guard import is_at_or_below, places_of_fsd
 from fsd.publish.picked import store_picked
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import resolve
@@ -91,38 +92,55 @@ async def begin(repositories: Repositories, wanted: Wanted, state: Path) -> Begu
     """Write down what is about to run. Raises as `check` and `store_picked`, and what a store raises."""
     repositories.check_writable()
     program = check(wanted)
+    places = [
+        place
+        for place in places_of_fsd(repositories.store.url, state)
+        if not is_at_or_below(os.fsencode(wanted.top), place)
+    ]
+    _check_outputs(wanted, places)
     values = await trio.to_thread.run_sync(_params, wanted)
     name = RunName(wanted.repository, _step(wanted), secrets.token_hex(RUN_HEX_DIGITS // 2))
-    git = worktree.state_of(wanted.top) if wanted.has_git else None
+    git = await trio.to_thread.run_sync(worktree.state_of, wanted.top) if wanted.has_git else None
     surroundings = await trio.to_thread.run_sync(environment.describe, program, wanted.variables, wanted.directory)
+    start = RunStart(
+        name=name,
+        time_us=repositories.clock(),
+        argv=tuple(map(_text, wanted.command)),
+        directory=_text(_below(wanted.directory, wanted.top)),
+        process=this_process(),
+        label=_text(wanted.label),
+        author=_text(wanted.author),
+        git=None if git is None else git._asdict(),
+        params=values,
+        overrides=tuple(override.name for override in wanted.overrides),
+        outputs=tuple(_text(_below(path, wanted.top)) for path in wanted.outputs),
+        environment=surroundings,
+    )
+    folder = state / "runs" / name.run
+    folder.mkdir(parents=True, mode=0o700)
+    try:
+        start = await _write_start(repositories, wanted, start, places, state)
+    except BaseException:
+        folder.rmdir()
+        raise
+    return Begun(start, folder, metrics.statuses(wanted.directory))
+
+
+async def _write_start(
+    repositories: Repositories, wanted: Wanted, start: RunStart, places: Sequence[bytes], state: Path
+) -> RunStart:
+    """Write it down, with the code and the pins, which are kept from then on."""
     async with repositories.leases.held("run"):
         # Before anything is taken to be there: what gc is about to delete is known from now on.
         await repositories.leases.take()
-        code = await _store_code(repositories, wanted, state) if wanted.has_git else None
-        pins = [await _pin(repositories, *pin) for pin in wanted.pins]
-        start = RunStart(
-            name=name,
-            time_us=repositories.clock(),
-            argv=tuple(map(_text, wanted.command)),
-            directory=_text(_below(wanted.directory, wanted.top)),
-            process=this_process(),
-            label=_text(wanted.label),
-            author=_text(wanted.author),
-            code=code,
-            git=None if git is None else git._asdict(),
-            params=values,
-            overrides=tuple(override.name for override in wanted.overrides),
-            pins=tuple(pins),
-            outputs=tuple(_text(_below(path, wanted.top)) for path in wanted.outputs),
-            environment=surroundings,
-        )
+        code = await _store_code(repositories, wanted, places, state) if wanted.has_git else None
+        pins = tuple([await _pin(repositories, *pin) for pin in wanted.pins])
+        start = replace(start, code=code, pins=pins)
         try:
             await repositories.runs.write_start(start)
         except ValueError as error:
             raise UsageError(f"the run cannot be written down: {error}") from error
-    folder = state / "runs" / name.run
-    folder.mkdir(parents=True, mode=0o700)
-    return Begun(start, folder, metrics.statuses(wanted.directory))
+    return start
 
 
 async def finish(
@@ -201,13 +219,24 @@ def _params(wanted: Wanted) -> dict[str, Scalar]:
     return params.overridden(params.parse_params(text, os.fspath(path)), wanted.overrides)
 
 
-async def _store_code(repositories: Repositories, wanted: Wanted, state: Path) -> StoredTree:
-    """All files of the work tree but pins, params, and what runs write."""
+def _check_outputs(wanted: Wanted, places: Sequence[bytes]) -> None:
+    for path in map(os.fsencode, wanted.outputs):
+        for place in places:
+            if is_at_or_below(path, place) or is_at_or_below(place, path):
+                raise UsageError(
+                    f"{os.fsdecode(path)} cannot be an output: {os.fsdecode(place)} is fsd's own",
+                    hint="name what the command itself makes",
+                )
+
+
+async def _store_code(repositories: Repositories, wanted: Wanted, places: Sequence[bytes], state: Path) -> StoredTree:
+    """All files of the work tree but pins, params, what runs write, and what fsd itself keeps in it."""
     names = await trio.to_thread.run_sync(worktree.files, wanted.top)
     names -= {link for link, _ in wanted.pins}
     here = _below(wanted.directory, wanted.top)
     left_out = [_below(path, wanted.top) for path in wanted.outputs]
     left_out += [os.path.join(here, name) for name in (params.FILE_NAME, *metrics.WRITTEN)]
+    left_out += _those_in(wanted.top, places)
     chosen = [os.fsencode(name) for name in names if not _is_below_any(name, left_out)]
     for attempt in range(_BEGIN_ATTEMPTS):
         try:
@@ -253,6 +282,12 @@ async def _stored(
             raise
         problems.append(str(error))
         return None
+
+
+def _those_in(top: Path, places: Sequence[bytes]) -> list[str]:
+    """Of some places those in the work tree, from its top."""
+    inside = os.fsencode(top)
+    return [os.fsdecode(os.path.relpath(place, inside)) for place in places if is_at_or_below(place, inside)]
 
 
 def _is_there(path: Path) -> bool:
