@@ -185,7 +185,7 @@ def test_after_a_boot_it_is_there(machine: Machine) -> None:
 
 
 def test_a_line_of_fstab(machine: Machine) -> None:
-    machine("systemctl disable --now fsd@data && mv /etc/fsd/data.toml /root/ && systemctl daemon-reload")
+    machine("systemctl disable --now fsd@data && mv /etc/fsd/data.toml /srv/ && systemctl daemon-reload")
     machine("chown -R root: /srv/store && echo 'file:///srv/store /fsd fsd allow_other,nofail 0 0' >/etc/fstab")
     machine("systemctl daemon-reload && systemctl start fsd.mount")
     assert machine(READ) == "content"
@@ -193,7 +193,7 @@ def test_a_line_of_fstab(machine: Machine) -> None:
 
 
 def test_uninstalled_nothing_is_left(machine: Machine) -> None:
-    machine("mv /root/data.toml /etc/fsd/ && chown -R fsd: /srv/store && systemctl daemon-reload")
+    machine("mv /srv/data.toml /etc/fsd/ && chown -R fsd: /srv/store && systemctl daemon-reload")
     machine("systemctl enable --now fsd@data && cd / && /src/script/uninstall --purge")
     places = "/opt/fsd /usr/local/bin/fsd /sbin/mount.fsd /etc/fsd /fsd /var/cache/fsd /var/lib/fsd"
     assert machine(f"ls -d {places} 2>/dev/null || true") == ""

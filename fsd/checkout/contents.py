@@ -12,6 +12,7 @@ import trio
 
 from fsd.cache.cache import Cache
 from fsd.errors import CorruptDataError, FsdError
+from fsd.files import read_at
 from fsd.format.model import Entry, PlacedChunk
 from fsd.ids import Buffer
 from fsd.publish.source import shown
@@ -109,9 +110,7 @@ def _read_path(path: bytes, start: int, length: int) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            data = os.pread(fd, length, start)
-            while len(data) < length and (more := os.pread(fd, length - len(data), start + len(data))):
-                data += more
+            data = read_at(fd, length, start)
         finally:
             os.close(fd)
     except OSError as error:

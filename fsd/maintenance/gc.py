@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from fsd.errors import ConflictError, CorruptDataError
 from fsd.format.keys import EXPIRED, REFS, RUNS
 from fsd.maintenance.condemn import condemn
 from fsd.maintenance.expiry import Keep, expire
 from fsd.maintenance.mark import Reachable, expired_commits, mark, pack_sizes
+from fsd.maintenance.progress import Progress
 from fsd.maintenance.repack import Repacked, mostly_dead, repack
 from fsd.maintenance.sweep import Sweep, store_time_us
 from fsd.repo.repository import Repositories
@@ -65,16 +65,6 @@ class Collected:
     condemned_bytes: int = 0
     waiting: list[str] = field(default_factory=list)
     """Condemnations that are not carried out yet, each with why: a line for people."""
-
-
-class Progress(Protocol):
-    """Who is told how far it got."""
-
-    def phase(self, name: str) -> None:
-        """What is going on from now on."""
-
-    def advance(self, objects: int) -> None:
-        """So many more were marked."""
 
 
 async def collect(

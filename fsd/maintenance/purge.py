@@ -18,7 +18,6 @@ import secrets
 from collections.abc import Collection
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from fsd.errors import ConflictError, CorruptDataError, NotFoundError, UsageError
 from fsd.format.fields import as_id, as_text, decode_json, encode_json
@@ -29,6 +28,7 @@ from fsd.format.recipe import Recipe
 from fsd.format.sealed import seal_list, unseal_list
 from fsd.maintenance.condemn import condemn
 from fsd.maintenance.mark import expired_commits, mark, pack_sizes
+from fsd.maintenance.progress import Progress
 from fsd.maintenance.reach import Walk
 from fsd.maintenance.repack import homes, repack
 from fsd.maintenance.rewrite import Rewriting
@@ -73,16 +73,6 @@ class Purged:
     def is_complete(self) -> bool:
         """Whether the bytes are out of the store."""
         return not self.waiting
-
-
-class Progress(Protocol):
-    """Who is told how far it got."""
-
-    def phase(self, name: str) -> None:
-        """What is going on from now on."""
-
-    def advance(self, objects: int) -> None:
-        """So many more were looked at."""
 
 
 async def purge(

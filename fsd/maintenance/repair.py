@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from fsd.maintenance.mark import expired_commits
 from fsd.maintenance.mending import Donor, Mended, MendingLoader
 from fsd.maintenance.placed import PlacedRows
+from fsd.maintenance.progress import Progress
 from fsd.maintenance.reach import Walk
 from fsd.maintenance.rebuild import LostPack, mend_pack
-from fsd.maintenance.verify import Damage, Progress, Report, verify
+from fsd.maintenance.verify import Damage, Report, verify
 from fsd.repo.objects import StoreLoader
 from fsd.repo.repository import Repositories
 

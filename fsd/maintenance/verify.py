@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import trio
 
@@ -32,6 +32,7 @@ from fsd.format.recipe import Recipe
 from fsd.format.refs_index import parse_refs_index
 from fsd.maintenance.mark import expired_commits
 from fsd.maintenance.placed import PackRows, PlacedRows, Row, runs
+from fsd.maintenance.progress import Progress
 from fsd.maintenance.reach import Walk
 from fsd.repo.objects import ObjectLoader
 from fsd.repo.repository import Repositories
@@ -80,19 +81,6 @@ class Report:
     def is_whole(self) -> bool:
         """Whether nothing is wrong."""
         return not self.damages
-
-
-class Progress(Protocol):
-    """Who is told how far it got."""
-
-    def phase(self, name: str) -> None:
-        """What is going on from now on."""
-
-    def expect(self, size_bytes: int) -> None:
-        """So much will be read of packs."""
-
-    def advance(self, objects: int, size_bytes: int) -> None:
-        """More is done."""
 
 
 class _Marks(PlacedRows):

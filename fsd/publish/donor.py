@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import trio
 
 from fsd.errors import UsageError
+from fsd.files import read_at
 from fsd.format.chunker import Chunker, ChunkerParams
 from fsd.format.keys import ObjectKind
 from fsd.ids import Buffer, content_id
@@ -120,9 +121,7 @@ def _read_at(path: bytes, start: int, length: int) -> bytes | None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            data = os.pread(fd, length, start)
-            while len(data) < length and (more := os.pread(fd, length - len(data), start + len(data))):
-                data += more
+            data = read_at(fd, length, start)
         finally:
             os.close(fd)
     except OSError:

@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 
 from blake3 import blake3
 
+from fsd.files import read_at
 from fsd.format.chunker import Chunker, ChunkerParams
 from fsd.format.compress import compress_chunk
 from fsd.format.model import Entry, Kind, Piece
@@ -264,12 +265,9 @@ class LargeFile:
     def _over_data(self) -> Window:
         left = self._found.size - self._at
         wanted = min(self._window_bytes, left)
-        data = os.pread(self._fd, wanted, self._at)
-        while len(data) < wanted:
-            more = os.pread(self._fd, wanted - len(data), self._at + len(data))
-            if not more:
-                raise self._source.changed(self._found.path)
-            data += more
+        data = read_at(self._fd, wanted, self._at)
+        if len(data) < wanted:
+            raise self._source.changed(self._found.path)
         last = wanted == left
         lengths = cut(self._params, data, last=last)
         consumed = sum(lengths)

@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fsd.files import read_at
 from fsd.ids import Buffer
 from fsd.limits import MIB
 from fsd.stores.base import Fetched, ObjectInfo, Version, is_key, is_segment
@@ -83,7 +84,7 @@ class Folder:
             begin = start if start >= 0 else max(0, status.st_size + start)
             # Bounded by the size before pread(2) allocates.
             wanted = status.st_size - begin if length is None else min(length, status.st_size - begin)
-            return Fetched(_read_fully(fd, begin, wanted), _version(status), status.st_size)
+            return Fetched(read_at(fd, wanted, begin), _version(status), status.st_size)
         finally:
             os.close(fd)
 
@@ -402,17 +403,6 @@ def _stat_or_none(path: str, directory: int | None) -> os.stat_result | None:
         return os.stat(path, dir_fd=directory)
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def _read_fully(fd: int, start: int, length: int) -> bytes:
-    """`length` bytes from `start`; fewer only where the file ends. Linux reads at most 2 GiB at once."""
-    data = os.pread(fd, length, start) if length > 0 else b""
-    if len(data) == length or length <= 0:
-        return data
-    parts = [data]
-    while parts[-1] and length > (got := sum(map(len, parts))):
-        parts.append(os.pread(fd, length - got, start + got))
-    return b"".join(parts)
 
 
 def _write_fully(fd: int, data: Buffer) -> int:

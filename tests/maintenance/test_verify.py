@@ -47,7 +47,7 @@ class Counted:
     def expect(self, size_bytes: int) -> None:
         self.expected = size_bytes
 
-    def advance(self, objects: int, size_bytes: int) -> None:
+    def advance(self, objects: int, size_bytes: int = 0) -> None:
         self.objects += objects
         self.read_bytes += size_bytes
 
