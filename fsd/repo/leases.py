@@ -84,6 +84,8 @@ class Leases:
         self._limits = limits
         self._elapsed_s = elapsed_s
         self._holders = 0
+        self._left = trio.lowlevel.ParkingLot()
+        """Where the first holder waits for the others."""
         self._purpose = ""
         self._nursery: trio.Nursery | None = None
         self._taking = trio.Lock()
@@ -96,28 +98,38 @@ class Leases:
     async def held(self, purpose: str) -> AsyncIterator[None]:
         """Hold a lease from the first `take` on; within another one of the same process it is that one.
 
-        `purpose` is for people. Taking it is two requests, giving it back one, and one more each two minutes.
+        The first to hold it ends when the others have. `purpose` is for people. Taking it is two requests, giving it
+        back one, and one more each two minutes.
         """
-        if self._holders:
+        if self._nursery is not None:
             self._holders += 1
             try:
                 yield
             finally:
                 self._holders -= 1
+                self._left.unpark_all()
             return
         failure: BaseException | None = None
+        key = ""
         self._holders, self._purpose = 1, purpose
         try:
-            async with trio.open_nursery() as self._nursery:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 try:
                     yield
                 except BaseException as error:
                     # Raised below: it is the caller's own, and no matter of this nursery's.
                     failure = error
-                self._nursery.cancel_scope.cancel()
+                finally:
+                    self._holders -= 1
+                    with trio.CancelScope(shield=True):
+                        # Other tasks that publish with this lease are owed it until they are done.
+                        while self._holders:
+                            await self._left.park()
+                    key, self._key = self._key, ""
+                    self._nursery, self.sweeping = None, NOTHING
+                    nursery.cancel_scope.cancel()
         finally:
-            key, self._key = self._key, ""
-            self._holders, self._nursery, self.sweeping = 0, None, NOTHING
             if key:
                 with trio.move_on_after(_REMOVE_TIMEOUT_S, shield=True), suppress(FsdError):
                     await self._store.delete(key)

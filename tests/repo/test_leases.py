@@ -68,6 +68,37 @@ async def test_several_tasks_take_one() -> None:
     assert [call.operation for call in store.calls] == ["put_if_absent", "list", "delete"]
 
 
+async def test_who_shares_it_has_it_until_the_end() -> None:
+    """Two tasks publish at once, as a program may: the one that took the lease is done first."""
+    store = MemoryStore()
+    leases = leases_of(store)
+    joined, first_done = trio.Event(), trio.Event()
+
+    async def first() -> None:
+        async with leases.held("first"):
+            await leases.take()
+            await joined.wait()
+            first_done.set()
+
+    async def second() -> None:
+        async with leases.held("second"):
+            joined.set()
+            await first_done.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(await held_keys(store)) == 1
+            await leases.take()
+            assert len(await held_keys(store)) == 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(second)
+    assert await held_keys(store) == []
+    async with leases.held("third"):
+        await leases.take()
+        assert len(await held_keys(store)) == 1
+
+
 async def test_without_one_nothing_is_taken() -> None:
     store = FaultyStore(MemoryStore())
     leases = leases_of(store)
