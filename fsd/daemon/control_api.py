@@ -39,6 +39,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from fsd.daemon.control_daemon import metrics_route, routes
+from fsd.daemon.control_request import body_of
 from fsd.daemon.examining import examine_mounted
 from fsd.errors import FsdError, UsageError
 from fsd.format.keys import ObjectKind
@@ -49,9 +50,6 @@ from fsd.pins.findings import Question
 from fsd.vfs.vfs import Vfs
 
 log = logging.getLogger(__name__)
-
-MAX_REQUEST_BYTES = 1 << 20
-"""Of what is asked, but for an order, which is streamed. A path has 4 KiB."""
 
 MAX_LINE_BYTES = 1 << 16
 """Of an order."""
@@ -284,13 +282,8 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 async def _asked(request: Request, *members: str) -> dict[str, Any]:
     """The members of the JSON object that the request holds; it has to have the first. Raises UsageError."""
-    data = b""
-    async for part in request.stream():
-        data += part
-        if len(data) > MAX_REQUEST_BYTES:
-            raise UsageError("the request is too long")
     try:
-        asked = json.loads(data)
+        asked = json.loads(await body_of(request))
     except ValueError as error:
         raise UsageError(f"the request is not JSON: {error}") from None
     if not isinstance(asked, dict) or members[0] not in asked:

@@ -47,7 +47,7 @@ def socket_of(mount: Mount) -> Path:
 def asking(mount: Mount, what: str, asked: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
     """POST /v1/`what`: the lines of the answer, up to the one with the result. Raises ControlError, FsdError."""
     with _connected(mount) as connection:
-        connection.request("POST", f"/v1/{what}", json.dumps(asked), {"Content-Type": "application/json"})
+        _post(connection, f"/v1/{what}", asked)
         yield _lines(mount, connection)
 
 
@@ -58,7 +58,7 @@ def ask(mount: Mount, path: str, asked: dict[str, Any] | None = None) -> bytes:
             if asked is None:
                 connection.request("GET", path)
             else:
-                connection.request("POST", path, json.dumps(asked), {"Content-Type": "application/json"})
+                _post(connection, path, asked)
             response = connection.getresponse()
             answer = response.read()
             if response.status != HTTPStatus.OK:
@@ -93,7 +93,7 @@ class Fetching:
     def fetch(self, what: str, asked: dict[str, Any]) -> bytes | None:
         """POST /v1/`what`: the bytes of the answer; None if there are none. Raises FsdError."""
         try:
-            self._connection.request("POST", f"/v1/{what}", json.dumps(asked), {"Content-Type": "application/json"})
+            _post(self._connection, f"/v1/{what}", asked)
             response = self._connection.getresponse()
             data = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -140,6 +140,13 @@ def _connected(mount: Mount) -> Iterator[_UnixConnection]:
         with suppress(OSError):
             connection.sock.shutdown(socket.SHUT_RDWR)  # wakes who sends
         connection.close()
+
+
+def _post(connection: http.client.HTTPConnection, path: str, asked: dict[str, Any]) -> None:
+    """Send a question. Raises OSError."""
+    # A daemon that needs no more to answer closes while the rest is being sent: what it says can still be read.
+    with suppress(BrokenPipeError):
+        connection.request("POST", path, json.dumps(asked), {"Content-Type": "application/json"})
 
 
 def _lines(mount: Mount, connection: _UnixConnection) -> Iterator[dict[str, Any]]:

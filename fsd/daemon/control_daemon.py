@@ -13,6 +13,7 @@ GET  /metrics         for Prometheus; the only thing that a listener for metrics
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 
 import trio
@@ -22,6 +23,7 @@ from starlette.routing import Route
 
 from fsd.config import LOG_LEVELS
 from fsd.daemon import logs
+from fsd.daemon.control_request import body_of
 from fsd.errors import UsageError
 from fsd.vfs.vfs import Vfs
 
@@ -42,7 +44,8 @@ def routes(vfs: Vfs) -> list[Route]:
     async def files(_: Request) -> Response:
         return JSONResponse(vfs.files_being_read())
 
-    async def refresh(_: Request) -> Response:
+    async def refresh(request: Request) -> Response:
+        await body_of(request)
         await vfs.refresh()
         return JSONResponse({})
 
@@ -77,7 +80,7 @@ async def _level(request: Request) -> str:
     """What was asked for. Raises UsageError."""
     expected = f"a level is one of {', '.join(LOG_LEVELS)}"
     try:
-        level = (await request.json())["level"]
+        level = json.loads(await body_of(request))["level"]
     except (ValueError, KeyError, TypeError):
         raise UsageError('the request is no JSON object with a "level"', hint=expected) from None
     if level not in LOG_LEVELS:

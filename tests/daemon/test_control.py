@@ -17,9 +17,9 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from fsd.daemon import control, control_api
+from fsd.daemon import control, control_api, control_client
 from fsd.daemon.control_api import Body, Order
-from fsd.daemon.control_client import fetching
+from fsd.daemon.control_client import ControlError, fetching
 from fsd.daemon.donor import MountDonor
 from fsd.daemon.mounts import Mount
 from fsd.daemon.sockets import address
@@ -89,6 +89,13 @@ async def ask(folder: Path, what: str, asked: bytes) -> tuple[int, list[dict[str
     return int(head_text.split()[1]), lines
 
 
+def mounted(folder: Path) -> Mount:
+    """What a client takes for the mount whose control socket is in `folder`."""
+    (folder / ".fsd").mkdir()
+    (folder / ".fsd" / "status").write_text(json.dumps({"control": str(folder / control.SOCKET_NAME)}))
+    return Mount(str(folder), "", "", "", "")
+
+
 async def test_what_is_asked_is_answered(tmp_path: Path) -> None:
     async with served(tmp_path) as world:
         status, lines = await ask(tmp_path, "prefetch", b'{"path": "data/v1", "pin": true}')
@@ -113,6 +120,13 @@ async def test_what_makes_no_sense_is_refused(tmp_path: Path, asked: bytes) -> N
     async with served(tmp_path):
         status, lines = await ask(tmp_path, "coverage", asked)
         assert (status, lines[0]["error"]["exit_code"]) == (400, 2)
+
+
+async def test_who_is_refused_before_he_has_said_everything_is_told_why(tmp_path: Path) -> None:
+    async with served(tmp_path):
+        asked = {"path": "x" * (8 << 20)}
+        with pytest.raises(ControlError, match="the request is too long"):
+            await trio.to_thread.run_sync(control_client.ask, mounted(tmp_path), "/v1/coverage", asked)
 
 
 async def test_who_goes_away_cancels_what_he_asked_for(tmp_path: Path) -> None:
@@ -188,9 +202,7 @@ async def test_what_the_cache_has_is_given_to_who_repairs_a_store(tmp_path: Path
     """Chunks and objects as bytes, over one connection; nothing is fetched for it."""
     async with served(tmp_path) as world:
         await ask(tmp_path, "prefetch", b'{"path": "data/v1"}')
-        (tmp_path / ".fsd").mkdir()
-        (tmp_path / ".fsd" / "status").write_text(json.dumps({"control": str(tmp_path / control.SOCKET_NAME)}))
-        mount = Mount(str(tmp_path), "", "", "", "")
+        mount = mounted(tmp_path)
         commit = (await resolve(world.repositories, "data", "v1")).commit
         key = object_key(ObjectKind.COMMIT, commit)
         small, absent = b"hello", b"nobody has this"
@@ -266,7 +278,12 @@ async def test_refreshed_it_knows_what_is_new(tmp_path: Path) -> None:
         await world.builder.commit("data", {b"f": b"new"}, tag="v2")
         await world.builder.commit("other", {b"f": b"new"}, tag="v1")
         assert await world.names(b"data") == [b"main", b"v1"]  # was asked for a moment ago
+        slow = await connected(tmp_path)
+        await slow.send_all(b"POST /v1/refresh HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
         assert await get_json(tmp_path, "/v1/refresh", b"{}") == {}
+        await slow.send_all(b"{}")
+        assert (await slow.receive_some()).startswith(b"HTTP/1.1 200")
+        await slow.aclose()
         assert await world.names(b"data") == [b"main", b"v1", b"v2"]
         assert await world.names(b"") == [b"data", b"other"]
 
