@@ -242,7 +242,7 @@ def _run_json(run: Run) -> dict[str, Any]:
         "outputs": list(start.outputs),
         "output_commit": None if end is None or end.outputs is None else end.outputs.commit.hex(),
         "files_commit": None if end is None or end.files is None else end.files.commit.hex(),
-        "observed": end is not None and end.observed,
+        "observed": end is not None and not end.inputs.problem,
         "problems": [] if end is None else list(end.problems),
         "environment": start.environment,
     }

@@ -57,7 +57,7 @@ OWNERS = {
     "requests": ("fsd.stores.gcs",),
     "rocksdict": ("fsd.cache",),
     "prometheus_client": ("fsd.daemon.metrics",),
-    "starlette": ("fsd.daemon.control_api", "fsd.daemon.control_daemon"),
+    "starlette": ("fsd.daemon.control_api", "fsd.daemon.control_daemon", "fsd.daemon.control_request"),
     "trio": ("fsd",),
     "urllib3": ("fsd.stores.gcs", "fsd.stores.obstore"),
     "yaml": ("fsd.importing.dvc", "fsd.runs.params"),

@@ -5,8 +5,8 @@ write it).
     runs/<repository>/<step>/<run>.end
 
 <step> is 32 hex digits, the same for the same command in the same folder; <run> 16 random ones. Both objects are sealed
-lists (`fsd.format.sealed`): a JSON header, and in an end object the inputs that it announces. `docs/format.md` has the
-bytes.
+lists (`fsd.format.sealed`): a JSON header, and in an end object the inputs (`fsd.format.inputs`). `docs/format.md` has
+the bytes.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from fsd.format.fields import (
     encode_json,
     member,
 )
+from fsd.format.inputs import Inputs, decode_inputs, encode_inputs
 from fsd.format.keys import RUNS, is_repository_name
-from fsd.format.limits import MAX_ENTRIES, MAX_RUN_BYTES, MAX_RUN_HEADER_BYTES
-from fsd.format.positions import Stretches, decode_positions, encode_positions
+from fsd.format.limits import MAX_RUN_BYTES, MAX_RUN_HEADER_BYTES
 from fsd.format.sealed import seal_list, unseal_list
 
 START_MAGIC = b"fsdruns1"
@@ -46,6 +46,8 @@ END = "end"
 
 Scalar = str | int | float | bool | None
 """What a param may be."""
+
+NOT_OBSERVED = Inputs(problem="nobody looked at what it read")
 
 _Part = TypeVar("_Part")
 
@@ -138,18 +140,6 @@ class RunStart:
         return frozenset(found if self.code is None else {*found, self.code.commit})
 
 
-class RunInputs(NamedTuple):
-    """What a run saw of one commit or subset. A position is 0 for the top, and one more than an entry's ordinal."""
-
-    commit: bytes
-    seen: Stretches
-    """What was looked up, and so perhaps read."""
-    listed: Stretches
-    """Directories that were listed."""
-    missing: tuple[bytes, ...]
-    """Paths that were looked up and were not there."""
-
-
 @dataclass(frozen=True, slots=True)
 class RunEnd:
     """What came of it."""
@@ -168,9 +158,8 @@ class RunEnd:
     outputs: StoredTree | None = None
     files: StoredTree | None = None
     """The log, and the files of params and metrics."""
-    inputs: tuple[RunInputs, ...] = ()
-    observed: bool = False
-    """Whether `inputs` are all that was read below the mountpoint."""
+    inputs: Inputs = NOT_OBSERVED
+    """What was read below the mountpoint."""
     problems: tuple[str, ...] = ()
     """What did not go as it should have; a line each, for people."""
 
@@ -183,7 +172,7 @@ class RunEnd:
     def commits(self) -> frozenset[bytes]:
         """What is kept for it."""
         trees = {tree.commit for tree in (self.outputs, self.files) if tree is not None}
-        return frozenset(trees | {each.commit for each in self.inputs})
+        return frozenset(trees | self.inputs.commits)
 
 
 # --- writing
@@ -214,12 +203,6 @@ def encode_run_start(start: RunStart) -> bytes:
 
 def encode_run_end(end: RunEnd) -> bytes:
     """The bytes of an end object. Raises ValueError where a reader would refuse it."""
-    columns: list[bytes] = []
-    inputs = []
-    for each in end.inputs:
-        parts = (encode_positions(each.seen), encode_positions(each.listed), b"\0".join(each.missing))
-        columns += parts
-        inputs.append({"commit": each.commit.hex(), "bytes": [len(part) for part in parts]})
     header = {
         **end.name._asdict(),
         "time_us": end.time_us,
@@ -230,11 +213,9 @@ def encode_run_end(end: RunEnd) -> bytes:
         "params": dict(end.params),
         "outputs": _tree_json(end.outputs),
         "files": _tree_json(end.files),
-        "observed": end.observed,
-        "inputs": inputs,
         "problems": list(end.problems),
     }
-    data = seal_list(END_MAGIC, b"".join((_with_header(header), *columns)), MAX_RUN_BYTES)
+    data = seal_list(END_MAGIC, _with_header(header) + encode_inputs(end.inputs), MAX_RUN_BYTES)
     _check_same(end, data, parse_run_end)
     return data
 
@@ -304,8 +285,7 @@ def parse_run_end(data: bytes, what: str) -> RunEnd:
             params=_params(header),
             outputs=_tree(header, "outputs"),
             files=_tree(header, "files"),
-            inputs=_inputs(as_list(member(header, "inputs"), "inputs"), rest, what),
-            observed=_flag(header, "observed"),
+            inputs=decode_inputs(rest, what),
             problems=_texts(header, "problems"),
         )
     except ValueError as error:
@@ -384,23 +364,3 @@ def _flag(header: Mapping[str, Any], name: str) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} is neither true nor false")
     return value
-
-
-def _inputs(listed: list[Any], rest: bytes, what: str) -> tuple[RunInputs, ...]:
-    found = []
-    at = 0
-    for each in listed:
-        body = as_mapping(each, "inputs")
-        sizes = [as_integer(size, "bytes") for size in as_list(member(body, "bytes"), "bytes")]
-        if len(sizes) != 3 or at + sum(sizes) > len(rest):
-            raise ValueError("inputs that are not there")
-        parts = []
-        for size in sizes:
-            parts.append(rest[at : at + size])
-            at += size
-        seen, listed_positions = (decode_positions(part, what, MAX_ENTRIES + 1) for part in parts[:2])
-        missing = tuple(parts[2].split(b"\0")) if parts[2] else ()
-        found.append(RunInputs(as_id(member(body, "commit"), "commit"), seen, listed_positions, missing))
-    if at != len(rest):
-        raise ValueError("more inputs than are announced")
-    return tuple(found)

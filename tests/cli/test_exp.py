@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from fsd.format.inputs import Inputs
 from fsd.format.run import RunEnd, RunStart, StoredTree
 from fsd.limits import DEFAULT_LIMITS
 from fsd.publish.picked import store_picked
@@ -51,7 +52,7 @@ def runs(fsd: Fsd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fsd:
             ]
             for start in starts:
                 await repositories.runs.write_start(start)
-            good = replace(END, outputs=old, files=None, inputs=())
+            good = replace(END, outputs=old, files=None, inputs=Inputs())
             ends: list[RunEnd] = [
                 replace(good, name=FIRST),
                 replace(good, name=SECOND, code=3, metrics={"accuracy": 0.95}, outputs=new),

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fsd.errors import CorruptDataError
+from fsd.format.inputs import Inputs, VersionInputs
 from fsd.format.keys import COMMITS
-from fsd.format.run import RunInputs, RunPin, StoredTree
+from fsd.format.run import RunPin, StoredTree
 from fsd.maintenance.expiry import Keep
 from fsd.maintenance.verify import verify
 from fsd.publish.picked import store_picked
@@ -51,7 +52,9 @@ async def test_code_pins_outputs_files_and_inputs_of_runs_stay(desk: Desk) -> No
     runs = (await desk.repositories()).runs
     pins = (RunPin("data", "repo", "gone", "", pinned), RunPin("other", "repo", "gone", "", None))
     await runs.write_start(replace(START, code=code, pins=pins))
-    await runs.write_end(replace(END, outputs=out, files=log, inputs=(RunInputs(read, ((0, 1),), (), ()),)))
+    await runs.write_end(
+        replace(END, outputs=out, files=log, inputs=Inputs((VersionInputs("data", "v1", read, ((0, 1),), (), ()),)))
+    )
     assert (await collected(desk.store)).deleted_objects > 0
     kept = {bytes.fromhex(key.removeprefix(COMMITS)) for key in await keys_of(desk.store, COMMITS)}
     assert kept == {code.commit, out.commit, log.commit, pinned, read}
@@ -80,7 +83,7 @@ async def test_an_expiry_spares_what_runs_name(desk: Desk) -> None:
     assert await desk.read_back(third) == numbered(*range(40, 60))
     with pytest.raises(CorruptDataError):
         await desk.read_back(second)
-    await runs.write_end(replace(END, outputs=None, files=None, inputs=()))
+    await runs.write_end(replace(END, outputs=None, files=None, inputs=Inputs()))
     assert (await verify(await open_repositories(desk.store, LIMITS), Quiet(), data=True)).is_whole
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fsd.errors import CorruptDataError, StoreUnreachableError
+from fsd.format.inputs import Inputs, VersionInputs
 from fsd.format.replaced import MAGIC, encode_replaced, parse_replaced
-from fsd.format.run import RunInputs, RunPin
+from fsd.format.run import RunPin
 from fsd.format.sealed import seal_list
 from fsd.maintenance.purge import purge
 from fsd.maintenance.verify import verify
@@ -46,7 +47,7 @@ async def run_of(desk: Desk) -> dict[str, bytes]:
         code = await store_picked(repositories, "repo", top, list(DATA), state=desk.state)
     pins = (RunPin("data", "repo", "main", "", kept),)
     await repositories.runs.write_start(replace(START, pins=pins, code=code))
-    inputs = (RunInputs(gone, ((0, 3),), (), ()),)
+    inputs = Inputs((VersionInputs("data", "v1", gone, ((0, 3),), (), ()),))
     await repositories.runs.write_end(replace(END, outputs=None, files=None, inputs=inputs))
     return {"kept": kept, "gone": gone, "code": code.commit}
 
