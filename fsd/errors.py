@@ -76,6 +76,10 @@ class UnsupportedFormatError(CorruptDataError):
     """A store, or an object in it, written by a newer fsd."""
 
 
+class FsdWarning(UserWarning):
+    """Something that a caller from Python should know, and that stops nothing: by `warnings`, as Python has them."""
+
+
 def located(error: FsdError, *, chunk: bytes, pack: bytes) -> FsdError:
     """The same error for one of those whom it concerns: with the chunk and the pack that it was about for them."""
     # Not by copy.copy, which would call a constructor of whatever arguments with the message alone.

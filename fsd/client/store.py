@@ -18,6 +18,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,12 +27,12 @@ from typing import Any, BinaryIO, Self, TypeVar
 
 from fsd.client.portal import Portal
 from fsd.client.reader import OpenFile, OpenVersion, Reader, ReaderSettings
-from fsd.errors import NotFoundError, UsageError
+from fsd.errors import FsdWarning, NotFoundError, UsageError
 from fsd.format.model import Kind
 from fsd.format.page import Page
 from fsd.limits import MIB
 from fsd.publish.landing import DEFAULT_BRANCH, Request
-from fsd.publish.publisher import publish
+from fsd.publish.publisher import Published, publish
 from fsd.repo.refs import short
 from fsd.repo.tree import Listed
 
@@ -133,16 +134,18 @@ class Store:
     ) -> Version:
         """Publish a folder, as `fsd commit` does; the version that the branch names then.
 
-        Raises ConflictError if the branch was moved meanwhile; nothing is lost then.
+        Raises ConflictError if the branch was moved meanwhile; nothing is lost then. What `fsd commit` would warn of,
+        a model that will not load everywhere, is an FsdWarning.
         """
         request = Request(repository, branch, message, author, tag, metadata or {})
 
-        async def run(reader: Reader) -> bytes:
-            published = await publish(reader.repositories, os.fsencode(directory), request, state=self._settings.state)
-            return published.commit
+        async def run(reader: Reader) -> Published:
+            return await publish(reader.repositories, os.fsencode(directory), request, state=self._settings.state)
 
-        commit = self.call(run)
-        return Version(self, repository, commit.hex(), f"{repository}/{short(commit)}")
+        published = self.call(run)
+        for told in published.warnings:
+            warnings.warn(told, FsdWarning, stacklevel=2)
+        return Version(self, repository, published.commit.hex(), f"{repository}/{short(published.commit)}")
 
     # --- for versions and files
 

@@ -19,9 +19,10 @@ from hypothesis import given, settings
 
 import fsd
 from fsd.client.store import Store, Version
-from fsd.errors import NotFoundError, UsageError
+from fsd.errors import FsdWarning, NotFoundError, UsageError
 from fsd_cli.main import main
 from tests.client.conftest import FILES
+from tests.models.test_files import checkpoint
 
 
 @pytest.fixture
@@ -251,6 +252,9 @@ def test_publishing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         second = store.commit(home / "folder", "mine")
         assert [version.read("file") for version in (first, second)] == [b"one", b"two"]
         assert store.version("mine/v1").commit == first.commit
+        (home / "folder" / "gpu.pt").write_bytes(checkpoint("cuda:0"))
+        with pytest.warns(FsdWarning, match="gpu.pt holds tensors of cuda:0"):
+            store.commit(home / "folder", "mine")
 
 
 def test_no_store(home: Path) -> None:
