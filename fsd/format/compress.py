@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from typing import BinaryIO
 
 import zstandard
 
@@ -36,6 +37,12 @@ _EMPTY_BLOCK = bytes(3)
 _FRAME_MAGIC = 0xFD2FB528
 _WINDOW_24 = (24 - 10) << 3
 """16 MiB, which holds every chunk."""
+
+MAX_STREAM_WINDOW_BYTES = 128 * 1024 * 1024
+"""What `decompressing` allocates at most: as much as the program zstd does unless it is told to take more."""
+
+FrameError = zstandard.ZstdError
+"""What reading from `decompressing` raises for damage."""
 
 
 class _Codecs(threading.local):
@@ -99,6 +106,12 @@ def compress_metadata(data: bytes) -> bytes:
     """The shorter of `data` and its zstd frame."""
     frame = _codecs.metadata.compress(data)
     return frame if len(frame) < len(data) else data
+
+
+def decompressing(file: BinaryIO) -> BinaryIO:
+    """The plain form of a file of zstd frames, read as it goes along. Leaves `file` open. For archives of others."""
+    reader = zstandard.ZstdDecompressor(max_window_size=MAX_STREAM_WINDOW_BYTES)
+    return reader.stream_reader(file, read_across_frames=True, closefd=False)
 
 
 def decompress(stored: Buffer, size: int, what: str) -> bytes:

@@ -25,7 +25,7 @@ from fsd.importing.zip import ZipArchive
 from fsd.publish.source import UnreadableError
 from fsd.stores.open import local_path
 
-_TAR = re.compile(r"\.(tar|tar\.gz|tgz|tar\.bz2|tbz2|tar\.xz|txz)\Z", re.IGNORECASE)
+_TAR = re.compile(r"\.(tar|tar\.gz|tgz|tar\.bz2|tbz2|tar\.xz|txz|tar\.zst|tzst)\Z", re.IGNORECASE)
 _ZIP = re.compile(r"\.zip\Z", re.IGNORECASE)
 
 KINDS = ("dvc", "lfs", "huggingface", "folder", "tar", "zip")

@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
-from fsd.errors import CorruptDataError, UsageError
+from fsd.errors import CorruptDataError
+from fsd.format.compress import FrameError, decompressing
 from fsd.importing.archived import Member, MemberContent
 from fsd.importing.items import DIRECTORY_MODE, SYMLINK_MODE, Item
 from fsd.limits import MIB
@@ -21,7 +22,7 @@ from fsd.publish.source import UnsupportedFileError, shown
 _BUFFER_BYTES = 1 * MIB
 _MAGIC_BYTES = 6
 
-_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+_DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, FrameError)
 
 
 class _Header(tarfile.TarInfo):
@@ -102,9 +103,7 @@ def _decompressed(buffered: Any) -> BinaryIO:
     if magic == b"\xfd7zXZ\0":
         return cast("BinaryIO", lzma.LZMAFile(buffered))
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
-        raise UsageError(
-            "a tar archive that zstd compressed", hint="unpack it on the way: zstd -dc FILE | fsd import - REPO"
-        )
+        return decompressing(buffered)
     return cast("BinaryIO", buffered)
 
 
