@@ -32,7 +32,7 @@ from fsd.fuse import interpose
 from fsd.fuse.adapter import Operations
 from fsd.fuse.session import Session, mounted
 from fsd.limits import Limits
-from fsd.repo.objects import StoreLoader
+from fsd.repo.objects import PatientLoader, StoreLoader
 from fsd.repo.packs import PackReader
 from fsd.repo.refs import list_repositories
 from fsd.repo.repository import open_repositories
@@ -114,7 +114,7 @@ async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterat
         packs = PackReader(single_attempts(store))
         cache = await stack.enter_async_context(Cache.open(folder, packs, limits, purpose=purpose))
         await markers.remember(store, marker)
-        loader = cache.loader(StoreLoader(store))
+        loader = cache.loader(PatientLoader(StoreLoader(store), limits))
         repositories = await open_repositories(store, limits, marker=marker, loader=loader)
         known_refs = folder / KNOWN_REFS
         opening = Vfs.open(repositories, cache, limits, about=about, known_refs=known_refs, known_repositories=listed)
