@@ -8,6 +8,9 @@ A pattern without a '/' is matched with the *name*, at any depth: `*.json`, `REA
 whole path from the top: `train/**`, `*/labels.csv`, `/top-only.txt` (the '/' in front only says that it is a path).
 One that ends in '/' means everything below that directory: `train/` is `train/**`. Upper and lower case differ.
 
+A match takes time that grows with the path's length, and not with a power of it for each `*`: patterns come also from
+stores, whose owners may mean harm. See `_expression`.
+
 Paths are bytes. They are matched as UTF-8, and a byte that is none counts as one character that `*` and `?` match and
 that a pattern given on a command line can name (Python's "surrogateescape").
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from enum import Enum
 
 from fsd.errors import UsageError
 
@@ -61,22 +65,60 @@ def _translate(pattern: str) -> str:
         raise UsageError(f"{pattern!r} is not a pattern", hint="write '**' for everything")
     text = pattern.removeprefix("/")
     text = text + "**" if text.endswith("/") else text
-    expression, at = "", 0
+    parts: list[str | _Gap] = [""]
+    at = 0
     while at < len(text):
         part, at = _next_part(pattern, text, at)
-        expression += part
-    return expression
+        if isinstance(part, _Gap) and isinstance(parts[-1], _Gap) and _Gap.ANYTHING in (part, parts[-1]):
+            parts[-1] = _Gap.ANYTHING
+        elif part != parts[-1] or not isinstance(part, _Gap):
+            parts.append(part)
+    return _expression(parts)
 
 
-def _next_part(pattern: str, text: str, at: int) -> tuple[str, int]:
-    """The expression for what stands at a position, and the position after it."""
+class _Gap(Enum):
+    """What is not fixed in its length. The value is the expression for it, and for as little of it as will do."""
+
+    NAME = (f"{_ANY}*", f"{_ANY}*?")
+    DIRECTORIES = ("(?:.*/)?", "(?:.*?/)??")
+    ANYTHING = (".*", ".*?")
+
+
+def _expression(parts: Sequence[str | _Gap]) -> str:
+    """The expression for fixed parts with gaps in between.
+
+    What follows a gap is looked for where it comes first, and once it is found nowhere else (an atomic group): a later
+    place would not help, since what lies between can as well lie in the gap after it. That is not so of the last gap,
+    behind which the end has to fit, and of the last that crosses '/', if gaps within a name follow it. These two are
+    tried in all lengths; but a name has 255 bytes at most.
+    """
+    blocks: list[tuple[_Gap | None, list[str]]] = [(None, [""])]
+    for part in parts:
+        if part is _Gap.NAME:
+            blocks[-1][1].append("")
+        elif isinstance(part, _Gap):
+            blocks.append((part, [""]))
+        else:
+            blocks[-1][1][-1] += part
+    expression = ""
+    for gap, pieces in blocks[:-1]:
+        block = pieces[0] + "".join(f"(?>{_Gap.NAME.value[1]}{piece})" for piece in pieces[1:])
+        expression += block if gap is None else f"(?>{gap.value[1]}{block})"
+    gap, pieces = blocks[-1]
+    first, *middle, last = pieces if len(pieces) > 1 else (*pieces, None)
+    block = first + "".join(f"(?>{_Gap.NAME.value[1]}{piece})" for piece in middle)
+    return expression + (gap.value[0] if gap else "") + block + ("" if last is None else f"{_Gap.NAME.value[0]}{last}")
+
+
+def _next_part(pattern: str, text: str, at: int) -> tuple[str | _Gap, int]:
+    """What stands at a position, fixed parts as an expression, and the position after it."""
     character = text[at]
     if text.startswith("**/", at) and (at == 0 or text[at - 1] == "/"):
-        return "(?:.*/)?", at + 3
+        return _Gap.DIRECTORIES, at + 3
     if text.startswith("**", at):
-        return ".*", at + 2
+        return _Gap.ANYTHING, at + 2
     if character == "*":
-        return f"{_ANY}*", at + 1
+        return _Gap.NAME, at + 1
     if character == "?":
         return _ANY, at + 1
     if character == "[":
