@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ SWEEP = "sweep"
 NOTED_LEASES = "leases"
 
 _COUNTS = struct.Struct("<III")
+
+_TIME = re.compile(r"[0-9]{1,20}\Z")
+"""Python refuses to read a number of thousands of digits."""
 
 
 class Listed(NamedTuple):
@@ -87,7 +91,7 @@ def parse_keys(data: bytes, what: str) -> list[Listed]:
     for line in unseal_list(MAGIC, data, what, MAX_BODY_BYTES).decode(errors="replace").splitlines():
         key, _, rest = line.partition(" ")
         modified, _, version = rest.partition(" ")
-        if not modified.isdecimal():
+        if not _TIME.match(modified):
             raise CorruptDataError(f"{what} has a line without a time")
         found.append(Listed(key, version, int(modified)))
     return found
