@@ -34,11 +34,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Machine]:
+def installed(
+    tmp_path_factory: pytest.TempPathFactory, wheel: Path, found_environment: dict[str, str]
+) -> Iterator[Machine]:
     """A machine that has never been started."""
     made = Machine(tmp_path_factory.mktemp("machine"), f"{REPOSITORY}:/src", f"{wheel.parent}:/wheels")
     try:
-        made.install()
+        made.install(found_environment)
         yield made
     finally:
         made.close()
