@@ -105,9 +105,9 @@ def _expression(parts: Sequence[str | _Gap]) -> str:
         block = pieces[0] + "".join(f"(?>{_Gap.NAME.value[1]}{piece})" for piece in pieces[1:])
         expression += block if gap is None else f"(?>{gap.value[1]}{block})"
     gap, pieces = blocks[-1]
-    first, *middle, last = pieces if len(pieces) > 1 else (*pieces, None)
-    block = first + "".join(f"(?>{_Gap.NAME.value[1]}{piece})" for piece in middle)
-    return expression + (gap.value[0] if gap else "") + block + ("" if last is None else f"{_Gap.NAME.value[0]}{last}")
+    block = pieces[0] + "".join(f"(?>{_Gap.NAME.value[1]}{piece})" for piece in pieces[1:-1])
+    block += "".join(f"{_Gap.NAME.value[0]}{piece}" for piece in pieces[1:][-1:])
+    return expression + (gap.value[0] if gap else "") + block
 
 
 def _next_part(pattern: str, text: str, at: int) -> tuple[str | _Gap, int]:
