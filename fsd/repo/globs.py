@@ -23,6 +23,9 @@ from enum import Enum
 
 from fsd.errors import UsageError
 
+MAX_CHARACTERS = 64 * 1024
+"""Of all patterns of a rule together: to make them ready takes up to half a second, for which a mount would wait."""
+
 _ANY = "[^/]"
 
 
@@ -30,7 +33,9 @@ class Globs:
     """Some patterns: a path matches if one of them does."""
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        """Raises UsageError for a malformed pattern."""
+        """Raises UsageError for a malformed pattern, and for more than MAX_CHARACTERS."""
+        if sum(map(len, patterns)) > MAX_CHARACTERS:
+            raise UsageError("these are too many patterns", hint="give a list of paths instead")
         names = [_translate(pattern) for pattern in patterns if "/" not in pattern]
         paths = [_translate(pattern) for pattern in patterns if "/" in pattern]
         self._names = _compile(names)
@@ -102,12 +107,15 @@ def _expression(parts: Sequence[str | _Gap]) -> str:
             blocks[-1][1][-1] += part
     expression = ""
     for gap, pieces in blocks[:-1]:
-        block = pieces[0] + "".join(f"(?>{_Gap.NAME.value[1]}{piece})" for piece in pieces[1:])
+        block = pieces[0] + _each_behind_a_gap(pieces[1:])
         expression += block if gap is None else f"(?>{gap.value[1]}{block})"
-    gap, pieces = blocks[-1]
-    block = pieces[0] + "".join(f"(?>{_Gap.NAME.value[1]}{piece})" for piece in pieces[1:-1])
-    block += "".join(f"{_Gap.NAME.value[0]}{piece}" for piece in pieces[1:][-1:])
-    return expression + (gap.value[0] if gap else "") + block
+    gap, (first, *others) = blocks[-1]
+    last = _Gap.NAME.value[0] + others[-1] if others else ""
+    return expression + (gap.value[0] if gap else "") + first + _each_behind_a_gap(others[:-1]) + last
+
+
+def _each_behind_a_gap(pieces: Sequence[str]) -> str:
+    return "".join(f"(?>{_Gap.NAME.value[1]}{piece})" for piece in pieces)
 
 
 def _next_part(pattern: str, text: str, at: int) -> tuple[str | _Gap, int]:

@@ -179,3 +179,9 @@ def test_a_pattern_that_means_harm_takes_no_longer_than_others(pattern: str) -> 
         began_s = time.perf_counter()
         assert not Globs([pattern + "z"]).match(directory, name)
         assert time.perf_counter() - began_s < 5.0
+
+
+def test_patterns_that_are_too_long_together() -> None:
+    Globs(["a" * 100] * 600)
+    with pytest.raises(UsageError, match="too many"):
+        Globs(["a" * 100] * 700)
