@@ -63,7 +63,7 @@ class Image:
             is_there = self.archive.exists()
             if is_there and time.time() - self.archive.stat().st_mtime < _FRESH_S:
                 return False
-            if not _answers(environment):
+            if not mirror_answers(environment):
                 if is_there:  # an old one is better than none
                     return False
                 raise UnavailableError(f"{MIRROR} does not answer, and nothing is kept at {self.archive}")
@@ -97,18 +97,18 @@ def missing_to_make() -> str:
     return "" if shutil.which("debootstrap") else "takes debootstrap"
 
 
+def mirror_answers(environment: Mapping[str, str]) -> bool:
+    """Whether it can be reached, asked as debootstrap would, which goes on asking for hours."""
+    ask = ["wget", "--quiet", "--spider", f"--timeout={_ANSWER_TIMEOUT_S}", "--tries=1"]
+    return subprocess.run([*ask, f"{MIRROR}/dists/{SUITE}/InRelease"], env=environment, check=False).returncode == 0
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _answers(environment: Mapping[str, str]) -> bool:
-    """As debootstrap will ask, which goes on asking for hours."""
-    ask = ["wget", "--quiet", "--spider", f"--timeout={_ANSWER_TIMEOUT_S}", "--tries=1"]
-    return subprocess.run([*ask, f"{MIRROR}/dists/{SUITE}/InRelease"], env=environment, check=False).returncode == 0
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> None:

@@ -59,7 +59,7 @@ class Machine:
         self._has_booted = False
 
     def install(self, environment: Mapping[str, str]) -> None:
-        """Make its file system. `environment` has what leads to Debian's mirror. Skips the test where none can be."""
+        """Make its file system, or skip the test where none can be. `environment` has what leads to Debian's mirror."""
         try:
             os.mknod(self._fuse, 0o666 | 0o020000, os.makedev(10, 229))
             self._fuse.chmod(0o666)
