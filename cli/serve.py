@@ -11,7 +11,7 @@ import sys
 
 import trio
 
-from fsd.daemon import logs, process
+from fsd.daemon import logs, process, rights
 from fsd.daemon.lifecycle import ReadyPipe
 from fsd.daemon.mount import serve
 from fsd.daemon.notify import Notifier
@@ -26,6 +26,7 @@ def main(argument: str) -> int:
     # Who runs it in the foreground, as a service manager does, has times of their own.
     logs.set_up(_log_format(settings.log_format), settings.log_level, timed=settings.ready_descriptor is not None)
     process.tune()
+    rights.give_up()
     ready = ReadyPipe(settings.ready_descriptor)
     notifier = Notifier(settings.notify_address)
     try:

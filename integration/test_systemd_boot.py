@@ -104,6 +104,7 @@ def test_the_daemon_has_no_more_rights_than_it_takes(machine: Machine) -> None:
     assert set(status["Uid"].split()) == {machine("id -u fsd")}
     cap_sys_admin = f"{1 << 21:016x}"
     assert {status[name] for name in ("CapEff", "CapPrm", "CapBnd")} == {cap_sys_admin}
+    assert int(status["CapAmb"], 16) == 0  # what it starts has none
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     assert machine("stat -c %a:%U /var/cache/fsd/data") == "700:fsd"
 
