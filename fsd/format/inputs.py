@@ -9,7 +9,7 @@ of each version, one after the other. `docs/format.md` has them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from fsd.errors import CorruptDataError
 from fsd.format.fields import as_id, as_integer, as_list, as_mapping, as_text, decode_json, encode_json, member
 from fsd.format.limits import MAX_ENTRIES, MAX_RUN_HEADER_BYTES
 from fsd.format.positions import Stretches, decode_positions, encode_positions
+from fsd.ids import content_id
 
 _LENGTH = struct.Struct("<I")
 _COLUMNS = 3
@@ -74,6 +75,11 @@ class Inputs:
     def commits(self) -> frozenset[bytes]:
         """What is kept for it."""
         return frozenset(version.commit for version in self.versions)
+
+
+def digest_of_names(names: Iterable[tuple[str, bool]]) -> bytes:
+    """`ListingInputs.names` of what a listing shows: each name, and whether it is a symlink; in whatever order."""
+    return content_id("\0".join(f"{name}{'@' if is_link else '/'}" for name, is_link in sorted(names)).encode())
 
 
 def encode_inputs(inputs: Inputs) -> bytes:

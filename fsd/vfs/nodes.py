@@ -9,7 +9,7 @@ Numbers are never used twice. This owns no policy and no I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -18,6 +18,22 @@ from fsd.ids import content_id
 from fsd.repo.rules import Rule
 from fsd.vfs.attributes import DIRECTORY_MODE, FILE_MODE, FILE_MTIME_NS, ROOT_INO, SYMLINK_MODE, WRITABLE
 from fsd.vfs.inodes import FIRST_TREE_INO
+from fsd.vfs.observation import Observation, ShownVersion
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything once more (`fsd.vfs.toplevel`): for an edit or, with an observation, for a run."""
+
+    name: str
+    """That no other has, nor had."""
+    observation: Observation | None = field(default=None, compare=False)
+    """The recorder of what is asked for in a run's view."""
+
+    @property
+    def owns_files(self) -> bool:
+        """Whether its files are nobody else's, and may be written to once an overlay lies over it."""
+        return self.observation is None
 
 
 @dataclass(frozen=True)
@@ -36,16 +52,26 @@ class Version:
     tag: str = ""
     subset: str = ""
     """The part after the `+`."""
-    view: str = ""
-    """The view that it is seen in, if any: whose files are nobody else's (`fsd.vfs.toplevel`)."""
+    view: View | None = None
+    """The view that it is seen in, if any."""
 
     @cached_property
     def digest(self) -> bytes:
         """32 bytes that tell it from every other; the keys of the directories below it start from this."""
         parts = [self.repository, self.label, self.commit.hex(), self.tree_of.hex()]
-        if self.view:
-            parts.append(self.view)
+        if self.view is not None:
+            parts.append(self.view.name)
         return content_id("\0".join(parts).encode())
+
+    @cached_property
+    def shown(self) -> ShownVersion:
+        """As an observation names it."""
+        return ShownVersion(self.repository, self.label, self.tree_of)
+
+    @property
+    def observation(self) -> Observation | None:
+        """Of the view, if there is one."""
+        return None if self.view is None else self.view.observation
 
     def __hash__(self) -> int:
         # Asked for at every lookup below it.
@@ -58,6 +84,8 @@ class Node:
     __slots__ = ("ino", "key", "lookups", "size")
     mode: ClassVar[int] = DIRECTORY_MODE
     mtime_ns: int = FILE_MTIME_NS
+    view: View | None = None
+    """That it belongs to; a version says its own."""
 
     def __init__(self, key: object, size: int = 0) -> None:
         self.key = key
@@ -74,22 +102,30 @@ class RootNode(Node):
 
 
 class ViewsNode(Node):
-    """`/.views`: every view that anybody may ask for, none of them listed."""
+    """`.views` of the top or of a run's view: every view that anybody may ask for, none of them listed."""
 
-    __slots__ = ()
+    __slots__ = ("view",)
 
-    def __init__(self) -> None:
-        super().__init__((ViewsNode,))
+    def __init__(self, view: View | None = None) -> None:
+        super().__init__((ViewsNode, view))
+        self.view = view
 
 
 class ViewNode(Node):
     """The top of a view: repositories again."""
 
     __slots__ = ("view",)
+    view: View
 
-    def __init__(self, view: str) -> None:
-        super().__init__((ViewNode, view))
+    def __init__(self, view: View, outer: View | None, name: str) -> None:
+        """`name` is what it is called in the `.views` of the view `outer`, or of the top."""
+        super().__init__(self.key_of(outer, name))
         self.view = view
+
+    @staticmethod
+    def key_of(outer: View | None, name: str) -> object:
+        """What the node of that name is known by."""
+        return ViewNode, outer, name
 
 
 class RepositoryNode(Node):
@@ -97,7 +133,7 @@ class RepositoryNode(Node):
 
     __slots__ = ("name", "view")
 
-    def __init__(self, name: str, view: str = "") -> None:
+    def __init__(self, name: str, view: View | None = None) -> None:
         assert is_repository_name(name)
         super().__init__((RepositoryNode, name, view))
         self.name = name
@@ -134,19 +170,20 @@ class VersionNode(Node):
 
 
 class ViewedVersionNode(VersionNode):
-    """The same in a view: to be written to, once an overlay lies over it."""
+    """The same in an edit's view: to be written to, once an overlay lies over it."""
 
     __slots__ = ()
     mode = DIRECTORY_MODE | WRITABLE
 
 
 class VirtualDirectoryNode(Node):
-    """`/.fsd`."""
+    """`.fsd` of the top or of a run's view."""
 
-    __slots__ = ()
+    __slots__ = ("view",)
 
-    def __init__(self) -> None:
-        super().__init__((VirtualDirectoryNode,))
+    def __init__(self, view: View | None = None) -> None:
+        super().__init__((VirtualDirectoryNode, view))
+        self.view = view
 
 
 class VirtualFileNode(Node):
@@ -178,6 +215,10 @@ class Nodes:
         """The node of a number."""
         return self._by_ino.get(ino)
 
+    def known(self, key: object) -> Node | None:
+        """The node with that key."""
+        return self._by_key.get(key)
+
     def same(self, node: Node) -> Node:
         """The node that is known and the same as `node`, if there is one; else `node`."""
         return self._by_key.get(node.key, node)
@@ -194,15 +235,17 @@ class Nodes:
         node.lookups += 1
         return node
 
-    def forget(self, ino: int, count: int) -> None:
-        """Undo `count` lookups. A number that is not there is ignored."""
+    def forget(self, ino: int, count: int) -> Node | None:
+        """Undo `count` lookups; returns the node if nobody knows it any more. A number that is not there is ignored."""
         node = self._by_ino.get(ino)
         if node is None or node is self.root:
-            return
+            return None
         node.lookups -= count
-        if node.lookups <= 0:
-            del self._by_ino[ino]
-            if node.key is not None:
-                del self._by_key[node.key]
-            # Somebody may be about to remember it again; that is then another number.
-            node.ino = node.lookups = 0
+        if node.lookups > 0:
+            return None
+        del self._by_ino[ino]
+        if node.key is not None:
+            del self._by_key[node.key]
+        # Somebody may be about to remember it again; that is then another number.
+        node.ino = node.lookups = 0
+        return node

@@ -1,6 +1,6 @@
 """The file system that a mount shows, without FUSE: what each request of the kernel means.
 
-    /                     repositories; and `.fsd` and `.views`, not listed
+    /                     repositories; and `.fsd` and `.views`, not listed (what they are: `fsd.vfs.toplevel`)
     /REPO/                branches, tags and named subsets; and what `versions` resolves, not listed
     /REPO/VERSION/…       the version's tree
 
@@ -53,7 +53,7 @@ from fsd.vfs.refmemory import SAVE_INTERVAL_S, RefMemory
 from fsd.vfs.toplevel import TopLevel
 from fsd.vfs.trees import Directory, Trees
 from fsd.vfs.virtual import ErrorLog, Failure, VirtualFiles
-from fsd.vfs.xattrs import FILE_NAMES, FROM_CHUNKS, chunk_attributes, content_attributes, version_attributes
+from fsd.vfs.xattrs import FILE_NAMES, FROM_CHUNKS, PREFIX, chunk_attributes, content_attributes, version_attributes
 
 _T = TypeVar("_T")
 
@@ -209,16 +209,19 @@ class Vfs:
             directory = Directory(node.version, b"")
         else:
             directory = await self._directory(ino)
-        return Listing(await self._trees.list(ino, directory, start), self._limits.immutable_timeout_s)
+        entries = await self._trees.list(ino, directory, start)
+        is_shown_only = directory.version.observation is not None
+        return Listing(entries, self._limits.immutable_timeout_s, is_shown_only)
 
     def refuse(self, ino: int) -> None:
-        """Undo the lookup of the entry that a listing yielded last: the kernel had no room for it."""
+        """Undo the lookup of the entry that a listing yielded last: the kernel had no room for it. Not where it
+        `is_shown_only`."""
         self.forget(ino, 1)
 
     def forget(self, ino: int, lookups: int) -> None:
         """The kernel gives lookups back."""
         if ino < FIRST_TREE_INO:
-            self._top.nodes.forget(ino, lookups)
+            self._top.forget(ino, lookups)
         elif self._trees.forget(ino, lookups):
             self._reads.forget(ino)
 
@@ -281,6 +284,7 @@ class Vfs:
         if ino < FIRST_TREE_INO:
             node = self._node(ino)
             if isinstance(node, VersionNode):
+                self._observe_identity(node, name)
                 value = version_attributes(node.version).get(name)
         elif name in FILE_NAMES and ino & FLAVOUR_BITS < SYMLINK:
             value = await self._answer(partial(self._file_attribute, ino, name), ino)
@@ -300,7 +304,10 @@ class Vfs:
         if ino >= FIRST_TREE_INO:
             return FILE_NAMES if ino & FLAVOUR_BITS < SYMLINK else ()
         node = self._node(ino)
-        return tuple(version_attributes(node.version)) if isinstance(node, VersionNode) else ()
+        if not isinstance(node, VersionNode):
+            return ()
+        self._observe_identity(node, PREFIX)
+        return tuple(version_attributes(node.version))
 
     def statfs(self) -> FilesystemTotals:
         """What the versions that are open hold, each for itself."""
@@ -330,6 +337,7 @@ class Vfs:
             "waiting_reads": self.waiting_reads,
             "read_bytes": self.read_bytes,
             "requests": dict(self.requests),
+            "observed": {"runs": len(self._top.observations), "bytes": self._top.observations.used_bytes},
             "errors": self.errors.total,
         }
 
@@ -389,9 +397,13 @@ class Vfs:
         except FsdError as error:
             self._record(error, ino, name)
             raise
+        except Exception:
+            self._observe_failure(ino, name)
+            raise
 
     def _record(self, error: FsdError, ino: int, name: bytes = b"") -> None:
-        """Keep an error that is the store's or the network's doing, and say it in the log."""
+        """Keep an error that is the store's or the network's doing, and say it in the log. Runs are told of any."""
+        self._observe_failure(ino, name)
         if isinstance(error, CorruptDataError | StoreUnreachableError):
             where = self._describe(ino)
             if name:
@@ -399,6 +411,32 @@ class Vfs:
             # The network comes back; what was refused, or is bad, stays so until somebody does something.
             passing = isinstance(error, StoreUnreachableError) and not isinstance(error, StorePermissionError)
             self.errors.record(Failure.of(where, error), logging.WARNING if passing else logging.ERROR)
+
+    # --- what runs see
+
+    def observe_runs(self) -> None:
+        """Let there be views of runs: whoever serves this keeps the kernel from learning what `is_shown_only`."""
+        self._top.observes = True
+
+    def _observe_identity(self, node: VersionNode, name: bytes) -> None:
+        observation = node.version.observation
+        if observation is not None and name.startswith(PREFIX):
+            observation.identified(node.version.shown)
+
+    def _observe_failure(self, ino: int, name: bytes) -> None:
+        """Something got an error that may be another answer the next time. Whose doing it was can be told of
+        directories; a file may be anybody's, and so all runs are told."""
+        if not self._top.observations:
+            return
+        node = self._top.nodes.get(ino) if ino < FIRST_TREE_INO else None
+        version = node.version if isinstance(node, VersionNode) else self._trees.version(ino)
+        view = version.view if version is not None else node.view if node is not None else None
+        if version is None and node is None:
+            for each in self._top.observations:
+                each.fail(f"{self._describe(ino)} could not be read")
+        elif view is not None and view.observation is not None:
+            place = f"{self._describe(ino)}/{name.decode(errors='backslashreplace')}"
+            view.observation.fail(f"{place.rstrip('/')} could not be read")
 
     def _describe(self, ino: int) -> str:
         """A node for people: where it was last seen."""
