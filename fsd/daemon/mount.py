@@ -78,6 +78,8 @@ async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -
                     interposed=settings.interposed,
                 ) as session:
                     until_mounted.close()
+                    if interpose.State.LISTINGS in interpose.state():
+                        opened.vfs.observe_runs()
                     stopper.is_mounted = True
                     nursery.start_soon(_control, opened.folder, about, opened.vfs)
                     if settings.metrics is not None:
