@@ -50,6 +50,15 @@ print(json.dumps({"version": platform.python_version(), "packages": found}))
 """
 """Names of folders alone: reading what is in them takes ten times as long."""
 
+_WHERE = """
+import json, os, site, sys
+places = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix, os.path.realpath(sys.executable)}
+places.update(site.getsitepackages() if hasattr(site, "getsitepackages") else [])
+places.update([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])
+print(json.dumps(sorted(places)))
+"""
+"""Not all of `sys.path`: what PYTHONPATH and editable packages add may be the work tree, with whatever lies in it."""
+
 
 def describe(program: str, variables: Mapping[str, str], directory: Path) -> dict[str, Any]:
     """What a record says of the surroundings of `program`, a file. Blocks: a Python is asked, for 0.1 s."""
@@ -68,6 +77,14 @@ def describe(program: str, variables: Mapping[str, str], directory: Path) -> dic
         },
         "variables": {name: variables[name] for name in TOLD_VARIABLES if name in variables},
     }
+
+
+def python_places(program: str, variables: Mapping[str, str], directory: Path) -> list[Path]:
+    """Where the Python has its library and packages that `program` is, or is a script of; absolute and without
+    symlinks. None where it is no Python's. Blocks: the Python is asked, for 0.1 s."""
+    interpreter = _python_of(program)
+    found = None if interpreter is None else _answer_of(interpreter, _WHERE, variables, directory)
+    return [Path(os.path.realpath(place)) for place in found or ()]
 
 
 def find_program(name: str, variables: Mapping[str, str], directory: Path) -> str | None:
@@ -101,9 +118,15 @@ def _python_of(program: str) -> str | None:
 
 def _ask(interpreter: str, variables: Mapping[str, str], directory: Path) -> dict[str, Any] | None:
     """Its version and packages, as the command would find them."""
+    answer = _answer_of(interpreter, _QUESTION, variables, directory)
+    return None if answer is None else {"path": interpreter, **answer}
+
+
+def _answer_of(interpreter: str, question: str, variables: Mapping[str, str], directory: Path) -> Any:
+    """The JSON that a program prints, or None if it prints none."""
     try:
         done = subprocess.run(
-            [interpreter, "-c", _QUESTION],
+            [interpreter, "-c", question],
             env=dict(variables),
             cwd=directory,
             stdin=subprocess.DEVNULL,
@@ -111,10 +134,9 @@ def _ask(interpreter: str, variables: Mapping[str, str], directory: Path) -> dic
             timeout=_ASK_TIMEOUT_S,
             check=True,
         )
-        answer = json.loads(done.stdout)
+        return json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return {"path": interpreter, **answer}
 
 
 def _gpus() -> list[str]:
