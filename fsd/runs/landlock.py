@@ -137,7 +137,7 @@ def version() -> int:
 
 
 def prepare(allowed: Allowed) -> Ruleset:
-    """Rules for what is there now. Blocks for some 10 µs a path. Raises FsdError where the kernel has no Landlock."""
+    """Rules for what is there now. Blocks for some 20 µs a path. Raises FsdError where the kernel has no Landlock."""
     known = version()
     if not known:
         raise FsdError(
