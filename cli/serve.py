@@ -6,6 +6,7 @@ through a pipe, to who started it, how the start went; ends with the exit codes 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 
@@ -22,9 +23,9 @@ from fsd_cli.failures import cause_of, exit_code_of, message_of, report
 
 def main(argument: str) -> int:
     """Serve the mount that `argument` (a `MountSettings` as JSON) describes, until it is unmounted."""
-    settings = MountSettings.from_json(argument)
-    # Who runs it in the foreground, as a service manager does, has times of their own.
-    logs.set_up(_log_format(settings.log_format), settings.log_level, timed=settings.ready_descriptor is not None)
+    stream = os.environ.get("JOURNAL_STREAM", "")
+    settings = dataclasses.replace(MountSettings.from_json(argument), journal_stream=stream)
+    logs.set_up(logs.chosen_form(settings.log_format, stream), settings.log_level, timed=settings.logs_times)
     process.tune()
     rights.give_up()
     ready = ReadyPipe(settings.ready_descriptor)
@@ -38,12 +39,6 @@ def main(argument: str) -> int:
         report(error, debug=not known)
         return exit_code_of(error)
     return 0
-
-
-def _log_format(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
-    return "journal" if logs.goes_to_journal(os.environ.get("JOURNAL_STREAM", ""), sys.stderr.fileno()) else "text"
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from fsd.daemon import control, lifecycle
 from fsd.daemon.lifecycle import ReadyPipe
 from fsd.daemon.markers import KnownMarkers
 from fsd.daemon.notify import Notifier
-from fsd.daemon.service import Reloader, Stopper, describe, give_signs_of_life, tell_status
+from fsd.daemon.reloading import Reloader
+from fsd.daemon.service import Stopper, describe, give_signs_of_life, tell_status
 from fsd.daemon.settings import MountSettings
 from fsd.errors import FsdError, StoreUnreachableError
 from fsd.format.marker import StoreMarker
@@ -84,7 +85,8 @@ async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -
                     nursery.start_soon(_control, opened.folder, about, opened.vfs)
                     if settings.metrics is not None:
                         nursery.start_soon(_metrics, settings.metrics, opened.vfs)
-                    nursery.start_soon(Reloader(settings, opened.cache, notifier).run, reloads)
+                    takers = (opened.cache.change_limits, opened.vfs.change_limits, stopper.change_limits)
+                    nursery.start_soon(Reloader(settings, opened.cache, notifier, takers).run, reloads)
                     nursery.start_soon(_announce, settings, about, session, ready, notifier, opened.cache)
                     await session.serve()
                     log.info("unmounted")

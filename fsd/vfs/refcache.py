@@ -72,6 +72,10 @@ class RefCache:
         self.changes = 0
         """How often something became known that was not."""
 
+    def change_limits(self, limits: Limits) -> None:
+        """Heed these from now on: how old an answer may be, and how long a newer one is waited for."""
+        self._limits = limits
+
     def prime(self, repositories: Sequence[str] | None = None) -> None:
         """Know the repositories, which were asked for just now; or start to, so that the first lookup does not have
         to."""

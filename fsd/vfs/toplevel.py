@@ -81,6 +81,10 @@ class TopLevel:
         """Whether there are views of runs."""
         self._serials = count(1)
 
+    def change_limits(self, limits: Limits) -> None:
+        """Heed these from now on: how long the kernel may believe a name."""
+        self._limits = limits
+
     def attributes(self, node: Node, entry_timeout_s: float) -> Attributes:
         """Those of a node that has its number."""
         return Attributes(

@@ -317,6 +317,12 @@ class Vfs:
             files=sum(total.entries for total in totals if total is not None),
         )
 
+    def change_limits(self, limits: Limits) -> None:
+        """Heed from now on what these say of deadlines, refs and names; the cache is told by itself, and first."""
+        self._limits = limits
+        for part in (self._refs, self._top, self._reads):
+            part.change_limits(limits)
+
     def status(self) -> dict[str, Any]:
         """What `/.fsd/status` shows: JSON."""
         table = self._trees.table
