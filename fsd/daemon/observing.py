@@ -133,7 +133,7 @@ class Observing:
 
         def look() -> bool:
             try:
-                descriptor = os.open(mount.mountpoint, _DIRECTORY)
+                descriptor = os.open(mount.mountpoint, os.O_PATH | os.O_CLOEXEC)  # of a file too, perhaps
             except OSError:
                 return False
             try:
@@ -229,16 +229,16 @@ class Observing:
             return Inputs(problem=f"the mount at {where} does not tell what was read: {error.strerror}")
 
     def _check_mounts(self) -> None:
-        """Whether the command could see a mount that is no view."""
+        """Whether the command could see a mount that is no view, or a view was gone."""
         if self._mounts_inside is None:
             self._note("nobody looked at what it read")
             return
         text = bytearray()
         while chunk := os.pread(self._mounts_inside, _MOUNTINFO_BYTES, len(text)):
             text += chunk
-        for mount in _of_fsd(mounts.parse_mounts(bytes(text))):
-            if _named(mount) not in self._known:
-                self._note(f"there was another mount at {mount.mountpoint} when it ended than when it began")
+        known = {tuple(each) for each in self._known}
+        for _, _, place in sorted(known ^ set(map(_named, _of_fsd(mounts.parse_mounts(bytes(text)))))):
+            self._note(f"what is mounted at {place} changed while it ran")
 
     def _note(self, why: str) -> None:
         self.problem = self.problem or why
@@ -256,9 +256,9 @@ def _of_fsd(some: Sequence[Mount]) -> list[Mount]:
     return [mount for mount in some if mount.type == mounts.FILESYSTEM_TYPE]
 
 
-def _named(mount: Mount) -> list[str]:
+def _named(mount: Mount) -> tuple[str, str, str]:
     """What tells it from those that were or will be there. An id may come again, but not with a device that is held."""
-    return [str(mount.id), mount.device, mount.mountpoint]
+    return str(mount.id), mount.device, mount.mountpoint
 
 
 def _has_any(inputs: Inputs) -> bool:

@@ -252,6 +252,9 @@ class Vfs:
         except FsdError as error:
             self._record(error, ino)
             raise
+        except Exception as error:
+            self._observe_failure(ino, error)
+            raise
         finally:
             self.waiting_reads -= 1
             self.read_seconds.note(trio.current_time() - began_s)
@@ -403,13 +406,13 @@ class Vfs:
         except FsdError as error:
             self._record(error, ino, name)
             raise
-        except Exception:
-            self._observe_failure(ino, name)
+        except Exception as error:
+            self._observe_failure(ino, error)
             raise
 
     def _record(self, error: FsdError, ino: int, name: bytes = b"") -> None:
         """Keep an error that is the store's or the network's doing, and say it in the log. Runs are told of any."""
-        self._observe_failure(ino, name)
+        self._observe_failure(ino, error)
         if isinstance(error, CorruptDataError | StoreUnreachableError):
             where = self._describe(ino)
             if name:
@@ -429,20 +432,20 @@ class Vfs:
         if observation is not None and name.startswith(PREFIX):
             observation.identified(node.version.shown)
 
-    def _observe_failure(self, ino: int, name: bytes) -> None:
-        """Something got an error that may be another answer the next time. Whose doing it was can be told of
+    def _observe_failure(self, ino: int, error: Exception) -> None:
+        """Something got an error, and may get another answer the next time. Whose doing it was can be told of
         directories; a file may be anybody's, and so all runs are told."""
         if not self._top.observations:
             return
+        why = f"something could not be read: {error.message if isinstance(error, FsdError) else repr(error)}"
         node = self._top.nodes.get(ino) if ino < FIRST_TREE_INO else None
         version = node.version if isinstance(node, VersionNode) else self._trees.version(ino)
         view = version.view if version is not None else node.view if node is not None else None
         if version is None and node is None:
             for each in self._top.observations:
-                each.fail(f"{self._describe(ino)} could not be read")
+                each.fail(why)
         elif view is not None and view.observation is not None:
-            place = f"{self._describe(ino)}/{name.decode(errors='backslashreplace')}"
-            view.observation.fail(f"{place.rstrip('/')} could not be read")
+            view.observation.fail(why)
 
     def _describe(self, ino: int) -> str:
         """A node for people: where it was last seen."""
