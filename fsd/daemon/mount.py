@@ -80,7 +80,7 @@ async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -
                 ) as session:
                     until_mounted.close()
                     if interpose.State.LISTINGS in interpose.state():
-                        opened.vfs.observe_runs()
+                        opened.vfs.observe_runs(session.forget_entry)
                     stopper.is_mounted = True
                     nursery.start_soon(_control, opened.folder, about, opened.vfs)
                     if settings.metrics is not None:

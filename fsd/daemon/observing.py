@@ -10,8 +10,8 @@ The command and all that it starts are in a mount namespace of their own, where 
 mounts. Not seen is what does not go by a path below those: descriptors that it got from somebody else, the overlays of
 edits, processes of others that it has read something for it.
 
-A view is there while the kernel knows its top, for which this holds a descriptor. Whatever cannot be known becomes
-`Inputs.problem`. Blocks; nothing here waits for ever for a mount that does not answer.
+A view is there while the kernel knows its top, for which this holds a descriptor, until it is said to be over. Whatever
+cannot be known becomes `Inputs.problem`. Blocks; nothing here waits for ever for a mount that does not answer.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ from fsd.format.inputs import Inputs, decode_inputs
 
 INPUTS_FILE = ".fsd/inputs"
 """Below a run's view."""
+
+END_FILE = ".fsd/end"
+"""Looked up, though there is none: the view will not be asked any more."""
 
 INPUTS_TIMEOUT_S = 60.0
 """Millions of files that lie apart take seconds to write down."""
@@ -90,9 +93,20 @@ class Observing:
     def _close(self) -> None:
         self._parent.close()
         self._child.close()
-        for descriptor in (*(view.descriptor for view in self._views), self._mounts_inside):
-            if descriptor is not None:
-                os.close(descriptor)
+        if self._mounts_inside is not None:
+            os.close(self._mounts_inside)
+        for view in self._views:
+            self._end(view)
+
+    def _end(self, view: _View) -> None:
+        def end() -> None:
+            try:
+                os.stat(END_FILE, dir_fd=view.descriptor)
+            finally:
+                os.close(view.descriptor)
+
+        with suppress(OSError, TimeoutError):
+            mounts.within(mounts.STATUS_TIMEOUT_S, end)
 
     # --- before
 

@@ -107,20 +107,27 @@ class ViewsNode(Node):
     __slots__ = ("view",)
 
     def __init__(self, view: View | None = None) -> None:
-        super().__init__((ViewsNode, view))
+        super().__init__(self.key_of(view))
         self.view = view
+
+    @staticmethod
+    def key_of(view: View | None) -> object:
+        """What it is known by."""
+        return ViewsNode, view
 
 
 class ViewNode(Node):
     """The top of a view: repositories again."""
 
-    __slots__ = ("view",)
+    __slots__ = ("name", "outer", "view")
     view: View
 
     def __init__(self, view: View, outer: View | None, name: str) -> None:
         """`name` is what it is called in the `.views` of the view `outer`, or of the top."""
         super().__init__(self.key_of(outer, name))
         self.view = view
+        self.outer = outer
+        self.name = name
 
     @staticmethod
     def key_of(outer: View | None, name: str) -> object:

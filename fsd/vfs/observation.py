@@ -221,6 +221,7 @@ class Observation:
         """Nobody will ask for it any more."""
         self._room.leave(self._used_bytes)
         self._used_bytes, self._is_over = 0, True
+        self._note("it was said to be over")
         self._versions.clear()
         self._names.clear()
         self._commits.clear()
@@ -284,7 +285,7 @@ class ObservationRoom:
         return observation
 
     def end(self, observation: Observation) -> None:
-        """What it took is free again."""
+        """What it took is free again. Idempotent."""
         self._live.discard(observation)
         observation.close()
 

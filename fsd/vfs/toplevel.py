@@ -12,9 +12,9 @@ A *view* is everything once more, with directories of its own. Whoever wants one
                                     of it, so it is there again after a restart.
     /.views/r<32 hex digits>/       a run's. Files are those of everybody, but whatever is asked for in it is told to
                                     its observation (`fsd.vfs.observation`), which is there from the first lookup of
-                                    the view until the kernel forgets its top. `.fsd/inputs` shows it. It stands in the
-                                    place of the top, and so has `.fsd` and `.views` as that does: of a view in there,
-                                    the observation around it is told, too.
+                                    the view until somebody looks up `.fsd/end` in it, or the kernel forgets its top.
+                                    `.fsd/inputs` shows it. It stands in the place of the top, and so has `.fsd` and
+                                    `.views` as that does: of a view in there, the observation around it is told, too.
 
 A listing goes on by numbers that each name keeps, in the order in which names were first seen: whatever comes or goes
 in between, no name is shown twice or left out.
@@ -23,7 +23,7 @@ in between, no name is shown twice or left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -51,7 +51,7 @@ from fsd.vfs.nodes import (
 from fsd.vfs.observation import TOP, Observation, ObservationRoom
 from fsd.vfs.refcache import RefCache
 from fsd.vfs.versions import Link, Named, Versions
-from fsd.vfs.virtual import DIRECTORY_NAME, INPUTS_NAME, VirtualFiles, render_inputs
+from fsd.vfs.virtual import DIRECTORY_NAME, END_NAME, INPUTS_NAME, VirtualFiles, render_inputs
 
 VIEWS_NAME = b".views"
 _EDITS_VIEW = re.compile(rb"[0-9a-f]{16}")
@@ -59,6 +59,9 @@ _RUNS_VIEW = re.compile(rb"r[0-9a-f]{32}")
 
 _UNKNOWN_INO = 1 << 60
 """What a listing that teaches nothing shows from here on as numbers of nodes that have none."""
+
+ForgetEntry = Callable[[int, bytes], None]
+"""Asks the kernel to forget a name in a directory, and all below it that nobody uses. Does not wait."""
 
 
 class TopLevel:
@@ -77,8 +80,9 @@ class TopLevel:
         self._cookies: dict[str, dict[bytes, int]] = {}
         self.nodes = Nodes()
         self.observations = ObservationRoom(limits.observed_runs, limits.observed_bytes)
-        self.observes = False
-        """Whether there are views of runs."""
+        self.forget_entry: ForgetEntry | None = None
+        """If there are views of runs: asks the kernel to forget a name."""
+        self._run_views: dict[View, ViewNode] = {}
         self._serials = count(1)
 
     def change_limits(self, limits: Limits) -> None:
@@ -100,7 +104,14 @@ class TopLevel:
         """The kernel gives lookups back. With a run's view its observation goes."""
         gone = self.nodes.forget(ino, lookups)
         if isinstance(gone, ViewNode) and gone.view.observation is not None:
+            self._run_views.pop(gone.view, None)
             self.observations.end(gone.view.observation)
+
+    def _give_up(self, node: ViewNode) -> None:
+        """Ask the kernel to forget a view; it does so once nobody uses it any more."""
+        parent = self.nodes.known(ViewsNode.key_of(node.outer))
+        if self.forget_entry is not None and parent is not None:
+            self.forget_entry(parent.ino, node.name.encode())
 
     # --- lookups
 
@@ -133,6 +144,8 @@ class TopLevel:
             if view is None:
                 return Missing(forever)
             node = ViewNode(view, outer, text)
+            if view.observation is not None:
+                self._run_views[view] = node
         return self.attributes(self.nodes.remember(node), forever)
 
     def _new_view(self, name: bytes, text: str, outer: View | None) -> View | None:
@@ -143,8 +156,12 @@ class TopLevel:
                 around.fail("an edit was begun or resumed in it, and what is read by that is not seen")
             return View(text)
         depth = 0 if around is None else around.depth
-        if not self.observes or depth >= self._limits.observed_depth or not _RUNS_VIEW.fullmatch(name):
+        if self.forget_entry is None or depth >= self._limits.observed_depth or not _RUNS_VIEW.fullmatch(name):
             return None
+        if len(self.observations) >= self._limits.observed_runs:
+            # Runs that were killed leave views that the kernel sees no reason to forget.
+            for node in self._run_views.values():
+                self._give_up(node)
         # Another one each time: what is left of an earlier one of that name tells nobody anything.
         return View(f"{text}.{next(self._serials)}", self.observations.enter(around))
 
@@ -188,6 +205,10 @@ class TopLevel:
     async def _lookup_virtual(self, name: bytes, view: View | None) -> Attributes | Missing:
         if name == INPUTS_NAME and view is not None and view.observation is not None:
             content: bytes | None = await render_inputs(view.observation)
+        elif name == END_NAME and view is not None and view.observation is not None:
+            self.observations.end(view.observation)
+            self._give_up(self._run_views[view])
+            return Missing(0.0)
         else:
             content = self._virtual.render(name)
         if content is None:

@@ -50,7 +50,7 @@ from fsd.vfs.nodes import LinkNode, Node, RepositoryNode, VersionNode, VirtualFi
 from fsd.vfs.reads import AGAIN_S, MAX_LATE, FileRange, Reads
 from fsd.vfs.refcache import RefCache
 from fsd.vfs.refmemory import SAVE_INTERVAL_S, RefMemory
-from fsd.vfs.toplevel import TopLevel
+from fsd.vfs.toplevel import ForgetEntry, TopLevel
 from fsd.vfs.trees import Directory, Trees
 from fsd.vfs.virtual import ErrorLog, Failure, VirtualFiles
 from fsd.vfs.xattrs import FILE_NAMES, FROM_CHUNKS, PREFIX, chunk_attributes, content_attributes, version_attributes
@@ -423,9 +423,9 @@ class Vfs:
 
     # --- what runs see
 
-    def observe_runs(self) -> None:
+    def observe_runs(self, forget_entry: ForgetEntry) -> None:
         """Let there be views of runs: whoever serves this keeps the kernel from learning what `is_shown_only`."""
-        self._top.observes = True
+        self._top.forget_entry = forget_entry
 
     def _observe_identity(self, node: VersionNode, name: bytes) -> None:
         observation = node.version.observation

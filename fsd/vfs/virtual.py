@@ -29,6 +29,10 @@ DIRECTORY_NAME = b".fsd"
 
 INPUTS_NAME = b"inputs"
 
+END_NAME = b"end"
+"""In a run's view: there is no such file, but who looks it up says that the view will not be asked any more. The kernel
+may know it for hours yet."""
+
 MAX_RECORDED = 256
 """Different errors remembered."""
 

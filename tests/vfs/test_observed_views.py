@@ -38,10 +38,17 @@ IN_ORDER = sorted({*TREE, *directories_of(TREE)}, key=lambda path: entry_key(*_p
 """The paths of the tree by ordinal."""
 
 
+Forgets = list[tuple[int, bytes]]
+"""What the kernel was asked to forget."""
+
+
 @asynccontextmanager
-async def observed(builder: Builder, folder: Path, limits: Limits = LIMITS) -> AsyncIterator[World]:
+async def observed(
+    builder: Builder, folder: Path, limits: Limits = LIMITS, forgets: Forgets | None = None
+) -> AsyncIterator[World]:
+    asked: Forgets = [] if forgets is None else forgets
     async with opened(builder, folder / "cache", limits) as world:
-        world.vfs.observe_runs()
+        world.vfs.observe_runs(lambda parent, name: asked.append((parent, name)))
         yield world
 
 
@@ -236,7 +243,7 @@ async def test_no_view_where_listings_teach(tmp_path: Path) -> None:
     async with opened(builder, tmp_path / "cache") as world:
         assert isinstance(await world.lookup(VIEW), Missing)
         for name in (b".views/r0", b".views/R" + VIEW[8:], VIEW + b"0"):
-            world.vfs.observe_runs()
+            world.vfs.observe_runs(lambda *_: None)
             assert isinstance(await world.lookup(name), Missing)
 
 
@@ -261,6 +268,38 @@ async def test_forgetting_frees_all_of_it(tmp_path: Path) -> None:
             world.vfs.forget(ino, 1)
         assert counts(world) == before
         assert await inputs_of(world) == Inputs(), "another one of that name knows nothing of the first"
+
+
+async def test_a_view_that_is_said_to_be_over(tmp_path: Path) -> None:
+    builder = await new_store()
+    await builder.commit("data", TREE, tag="v1")
+    forgets: Forgets = []
+    async with observed(builder, tmp_path, forgets=forgets) as world:
+        await world.stat(INNER + b"/data/v1/README")
+        for _ in range(2):
+            assert await world.lookup(INNER + b"/.fsd/end") == Missing(0.0)
+        views = (await world.stat(VIEW + b"/.views")).ino
+        assert set(forgets) == {(views, OTHER.split(b"/")[1])}
+        assert counts(world)[0]["runs"] == 1
+        await world.stat(INNER + b"/data/v1/run")
+        assert await inputs_of(world, INNER) == Inputs(problem="it was said to be over")
+        assert (await inputs_of(world)).versions[0].seen == positions(b"", b"README", b"run")
+        assert isinstance(await world.lookup(b".fsd/end"), Missing)
+        assert counts(world)[0]["runs"] == 1
+
+
+async def test_one_too_many_asks_for_those_that_were_left(tmp_path: Path) -> None:
+    builder = await new_store()
+    forgets: Forgets = []
+    async with observed(builder, tmp_path, replace(LIMITS, observed_runs=2), forgets) as world:
+        names = [b"r%032x" % number for number in range(3)]
+        views = (await world.stat(b".views")).ino
+        inos = [(await world.stat(b".views/" + name)).ino for name in names]
+        assert forgets == [(views, name) for name in names[:2]]
+        assert (await inputs_of(world, b".views/" + names[2])).problem.startswith("more than 2 runs")
+        for ino, name in zip(inos, names, strict=True):
+            world.vfs.forget(ino, 1 + (name == names[2]))
+        assert counts(world)[0]["runs"] == 0
 
 
 # --- against a model
