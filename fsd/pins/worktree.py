@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,7 +91,7 @@ def files(top: Path) -> set[str]:
 def is_ignored(top: Path, name: str) -> bool:
     """Whether Git is told to ignore `name`, so that `git add` would refuse it."""
     # 0: ignored, 1: not, others: could not tell.
-    return _run(top, "check-ignore", "-q", "--", name).returncode == 0
+    return run_git(top, "check-ignore", "-q", "--", name).returncode == 0
 
 
 def is_tracked(top: Path, name: str) -> bool:
@@ -101,7 +101,7 @@ def is_tracked(top: Path, name: str) -> bool:
 
 def _git(top: Path, *arguments: str) -> Iterator[str]:
     """The NUL-terminated items that git prints. Raises FsdError."""
-    done = _run(top, *arguments)
+    done = run_git(top, *arguments)
     if done.returncode != 0:
         lines = os.fsdecode(done.stderr).strip().split("\n")
         # After what went wrong, Git may go on for paragraphs about what to do.
@@ -110,8 +110,14 @@ def _git(top: Path, *arguments: str) -> Iterator[str]:
     return (item for item in os.fsdecode(done.stdout).split("\0") if item)
 
 
-def _run(top: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+def run_git(
+    top: Path, *arguments: str, data: bytes = b"", variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run git in a work tree, `data` for its input, with `variables` beside those of this process. Raises FsdError if
+    there is no git."""
     command = shutil.which("git")
     if command is None:
         raise FsdError("there is no git", hint="install the package git")
-    return subprocess.run([command, "-C", top, *arguments], capture_output=True, check=False)
+    # (Without an environment of its own, git has that of this process.)
+    own = ["env", *(f"{name}={value}" for name, value in variables.items())] if variables else []
+    return subprocess.run([*own, command, "-C", top, *arguments], input=data, capture_output=True, check=False)

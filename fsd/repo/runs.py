@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
-from fsd.errors import NotFoundError
+from fsd.errors import NotFoundError, near_misses
 from fsd.format.keys import REPLACED, RUNS, check_repository_name
 from fsd.format.replaced import encode_replaced, parse_replaced
 from fsd.format.run import (
@@ -128,13 +128,15 @@ class Runs:
 
     async def find(self, text: str, repository: str = "") -> RunName:
         """The run whose id begins with `text`. One listing. Raises NotFoundError if there is none, or several."""
-        found = [name for name in await self.names(repository) if name.run.startswith(text.lower())]
+        names = await self.names(repository)
+        found = [name for name in names if name.run.startswith(text.lower())]
         if text and len(found) == 1:
             return found[0]
         if text and found:
             few = ", ".join(sorted(name.run for name in found)[:3])
             raise NotFoundError(f"{len(found):,} runs begin with {text!r}", hint=f"write more of it: {few}")
-        what = f"an id has {RUN_HEX_DIGITS} hex digits; 'fsd exp list' shows which there are"
+        alike = near_misses(text, {name.run[: len(text)] for name in names})
+        what = alike or f"an id has {RUN_HEX_DIGITS} hex digits; 'fsd exp list' shows which there are"
         raise NotFoundError(f"there is no run {text!r}", hint=what)
 
     async def read_start(self, name: RunName) -> RunStart:
