@@ -8,6 +8,7 @@ from fsd_cli.exp_attribution import explain_runs, rank_params, show_steps
 from fsd_cli.exp_best import best_run
 from fsd_cli.exp_lineage import show_lineage
 from fsd_cli.exp_list import list_runs
+from fsd_cli.exp_plot import plot_runs
 from fsd_cli.exp_restore import restore_run
 from fsd_cli.exp_show import diff_runs, show_run
 
@@ -25,7 +26,8 @@ for command in (
     show_steps,
     explain_runs,
     rank_params,
-    restore_run,
     show_lineage,
+    restore_run,
+    plot_runs,
 ):
     exp.add_command(command)

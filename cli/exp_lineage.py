@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-from blake3 import blake3
 
 from fsd.daemon import mounts
-from fsd.errors import FsdError, NotFoundError, UsageError
-from fsd.pins import worktree
+from fsd.errors import NotFoundError, UsageError
 from fsd.repo.refs import short
 from fsd.repo.repository import Repositories
-from fsd.runs.lineage import MAX_COMPARED_FILES, Data, Lineage, Made, Wanted, wanted_at
+from fsd.runs.lineage import Data, Lineage, Made, Wanted, local_files, wanted_at
 from fsd.runs.rows import read_named_rows
 from fsd.runs.table import params_of
 from fsd_cli.completion import complete_place
@@ -87,26 +84,11 @@ def _parse(text: str) -> _Asked:
             raise UsageError(f"{text!r} is not below a version", hint="go on to a version: REPO/REV")
         return _Asked(place, (), mount.source)
     if path.exists():
-        return _Asked(None, tuple(_local_files(path)), None)
+        return _Asked(None, local_files(path), None)
     if text.startswith(("/", "./", "../")):
         raise NotFoundError(f"there is no {shown(text)}")
     place = parse_place(text)
     return _Asked(place._replace(revision=place.revision or DEFAULT_BRANCH), (), None)
-
-
-def _local_files(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """The first files at or below a path, named from the top of the work tree."""
-    real = Path(os.path.realpath(path))
-    top = worktree.find_top(real) or real.parent
-    places = sorted(each for each in real.rglob("*") if each.is_file()) if real.is_dir() else [real]
-    if not places:
-        raise NotFoundError(f"there is no file in {shown(str(path))}")
-    for place in places[:MAX_COMPARED_FILES]:
-        try:
-            content = blake3().update_mmap(place).digest()
-        except OSError as error:
-            raise FsdError(f"cannot read {shown(str(place))}: {error.strerror}") from error
-        yield os.fsencode(os.path.relpath(place, top)), content
 
 
 # --- as text

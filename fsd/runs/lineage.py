@@ -8,12 +8,17 @@ ends so. Inputs are what an observed run read; of others its pins, and what its 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from fsd.errors import NotFoundError, UsageError
+from blake3 import blake3
+
+from fsd.errors import FsdError, NotFoundError, UsageError
 from fsd.format.model import Kind
 from fsd.format.run import RunName
+from fsd.pins import worktree
 from fsd.pins.links import parse_target
 from fsd.pins.manifest import DEFAULT_MOUNTPOINT
 from fsd.repo.repository import Repositories
@@ -190,6 +195,24 @@ async def wanted_at(repositories: Repositories, repository: str, revision: str, 
     if not files:
         raise NotFoundError(f"there is no file at {repository}/{revision}/{path.decode(errors='replace')}".rstrip("/"))
     return Wanted(files, commit)
+
+
+def local_files(path: Path) -> tuple[tuple[bytes, bytes], ...]:
+    """The first files at or below a path of this machine, named from the top of the work tree around it, or from the
+    folder that it is in. Raises NotFoundError if there is none, FsdError if one cannot be read."""
+    real = Path(os.path.realpath(path))
+    top = worktree.find_top(real) or real.parent
+    places = sorted(each for each in real.rglob("*") if each.is_file()) if real.is_dir() else [real]
+    if not places:
+        raise NotFoundError(f"there is no file in {path}")
+    found = []
+    for place in places[:MAX_COMPARED_FILES]:
+        try:
+            content = blake3().update_mmap(place).digest()
+        except OSError as error:
+            raise FsdError(f"cannot read {place}: {error.strerror}") from error
+        found.append((os.fsencode(os.path.relpath(place, top)), content))
+    return tuple(found)
 
 
 async def files_of(tree: TreeView, below: bytes = b"") -> tuple[tuple[bytes, bytes], ...]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +21,9 @@ JSON_FILES = ("metrics.json", "dvclive/metrics.json")
 CURVE_FOLDERS = ("plots/metrics", "dvclive/plots/metrics")
 WRITTEN = ("metrics.json", "dvclive", "plots/metrics")
 """What commands write here is no code."""
+
+CURVES = "curves"
+"""Of a run's files, the folder of its curves."""
 
 _SHOWN_CHARACTERS = 40
 
@@ -62,6 +67,23 @@ def measured(directory: Path, before: Mapping[str, _Status]) -> Measured:
     return found
 
 
+def keep_curves(directory: Path, before: Mapping[str, _Status], folder: Path) -> None:
+    """Copy the curves that do not look as they did `before` to `folder`, below `CURVES`. What cannot be read is no
+    curve: `measured` tells of it."""
+    now = statuses(directory)
+    for path in _files(directory):
+        if path.suffix == ".json" or before.get(os.fspath(path)) == now.get(os.fspath(path)):
+            continue
+        with suppress(OSError):
+            copy = folder / CURVES / path.relative_to(_curve_folder(path, directory))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _curve_folder(path: Path, directory: Path) -> Path:
+    return next(directory / each for each in CURVE_FOLDERS if path.is_relative_to(directory / each))
+
+
 def _files(directory: Path) -> Iterator[Path]:
     # Curves first: where both speak of a metric, the summary counts.
     for folder in CURVE_FOLDERS:
@@ -81,7 +103,7 @@ def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
 
 def _last_of_curve(path: Path, directory: Path) -> Iterator[tuple[str, float]]:
     """The metric of a curve: named by its path, as DVCLive does it; its last column in its last row."""
-    folder = next(directory / each for each in CURVE_FOLDERS if path.is_relative_to(directory / each))
+    folder = _curve_folder(path, directory)
     rows = [line.split("\t") for line in path.read_text().splitlines() if line]
     if len(rows) > 1:
         name = path.relative_to(folder).with_suffix("").as_posix().replace("/", ".")

@@ -154,6 +154,7 @@ async def finish(
     problems = list(outcome.problems)
     found = metrics.measured(wanted.directory, begun.statuses)
     problems += found.problems
+    metrics.keep_curves(wanted.directory, begun.statuses, begun.folder)
     reported, reported_params = _report(begun.folder / REPORT)
     values, left_out = metrics.finite({**found.metrics, **reported})
     for line in left_out:
