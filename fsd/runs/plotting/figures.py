@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from matplotlib import colormaps, ticker
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
@@ -16,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from fsd.runs.attribution.reports import Effect, Outcome
 from fsd.runs.attribution.scales import show_level
 from fsd.runs.attribution.steps import Step
-from fsd.runs.attribution.trials import Change, Role, Trial
+from fsd.runs.attribution.trials import Change, Role, Trial, Value
 from fsd.runs.plotting.curves import Curve
 from fsd.runs.plotting.drawing import (
     BLUE,
@@ -35,10 +34,11 @@ from fsd.runs.plotting.drawing import (
     say_instead,
 )
 from fsd.runs.plotting.scales import Scale, scale_of
-from fsd.runs.plotting.story import MAX_EFFECTS, Story, axes_of, panels_of
+from fsd.runs.plotting.story import PER_DOUBLING, Story, axes_of, panels_of, ranges_of
 
 _ROW_INCHES = 0.3
 _PALE = 0.5
+_LABEL_CHARACTERS = 56
 _NAMED_CURVES = len(SERIES)
 _HALO = (withStroke(linewidth=2.5, foreground="white"),)
 
@@ -87,10 +87,10 @@ def draw_metric(story: Story) -> bytes:
     way = [(story.way.first, story.way.old), *((step.child, step.new) for step in story.steps)]
     axes.plot(
         [by_id[run] for run, _ in way], [value for _, value in way], color=VERMILION, linewidth=1, linestyle="--",
-        marker="o", markersize=4.5, label="the way (numbers: its steps, below)", zorder=4,
+        marker="o", markersize=4.5, label="the way, with its steps numbered", zorder=4,
     )  # fmt: skip
     _number_steps(axes, [(by_id[run], value) for run, value in way[1:]])
-    axes.set_xlim(0.5 if len(places) > 1 else 0, len(places) + 0.5)
+    axes.set_xlim(0.5, len(places) + 0.5)
     axes.set_ylim(*padded(values, 0.12))
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, nbins=12))
     axes.set_xlabel(_span(times), color=INK, fontsize=SMALL + 1)
@@ -162,25 +162,27 @@ def _key_of_steps(steps: Sequence[Step]) -> list[Patch]:
 
 
 def _step_label(story: Story, number: int, step: Step) -> str:
-    texts = [change_text(change) for change in step.changes]
-    few = "; ".join(texts[:2]) + (f"; {len(texts) - 2} more" if len(texts) > 2 else "")
+    shown = step.changes[:2]
+    few = "; ".join(change_text(change, _LABEL_CHARACTERS // len(shown)) for change in shown)
+    few += f"; {len(step.changes) - 2} more" if len(step.changes) > 2 else ""
     what = few or ("another seed" if step.seed_changes else "nothing changed")
     merged = f"[{story.merged[step.child]} steps] " if step.child in story.merged else ""
-    return f"{merged}{plain(what, 58 - len(merged))}  {number}"
+    return f"{merged}{plain(what, _LABEL_CHARACTERS + 12)}  {number}"
 
 
-def change_text(change: Change) -> str:
-    """`lr 0.1 → 0.01`, the name cut where it is long."""
-    sides = (_level(change, side) for side in (change.old, change.new))
-    name = change.param if len(change.param) <= 24 else f"…{change.param[-23:]}"
+def change_text(change: Change, characters: int) -> str:
+    """`lr 0.1 → 0.01`, cut to about so many characters: of a long name the end, of long values the beginning."""
+    sides = [_level(change, side, characters // 4) for side in (change.old, change.new)]
+    left = characters - sum(map(len, sides)) - len("  → ")
+    name = change.param if len(change.param) <= left else f"…{change.param[1 - left :]}"
     return f"{name} {' → '.join(sides)}"
 
 
-def _level(change: Change, value: object) -> str:
+def _level(change: Change, value: Value, characters: int) -> str:
     if change.role is Role.SUBSET and value in (None, ""):
         return "the whole"
-    text = show_level(value)  # type: ignore[arg-type]
-    return text if len(text) <= 18 else f"{text[:17]}…"
+    text = f"{value:.4g}" if isinstance(value, float) else show_level(value)
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
 # --- effects
@@ -190,7 +192,7 @@ def draw_effects(story: Story) -> bytes:
     """Each param's effect with its interval, and the share of the variance that it explains."""
     report = story.importance
     is_ranked = report.outcome is Outcome.FOUND
-    effects = (report.effects if is_ranked else report.pairs)[:MAX_EFFECTS]
+    effects = ranges_of(story)
     figure = new_figure(max(2.2, 1.2 + 0.34 * len(effects)))
     if not effects:
         say_instead(figure.subplots(), f"not enough evidence: {report.n} comparable runs do not tell params apart")
@@ -207,7 +209,11 @@ def draw_effects(story: Story) -> bytes:
         _draw_effect(left, row, effect, is_ranked=is_ranked)
     left.set_yticks(rows, [_effect_label(effect) for effect in effects])
     left.set_ylim(len(effects) - 0.5, -0.5)
-    left.set_xlabel(f"effect on {plain(story.metric, 40)}, 95 % interval", color=INK, fontsize=SMALL + 1)
+    left.set_xlabel(
+        f"effect on {plain(story.metric, 40)} over the range that was tried, 95 % interval",
+        color=INK,
+        fontsize=SMALL + 1,
+    )
     if right is not None:
         clean(right, grid="x")
         right.barh(rows, [100 * (effect.share or 0) for effect in effects], height=0.55, color=BLUE)
@@ -247,13 +253,13 @@ def draw_parameters(story: Story) -> bytes:
     if not names:
         say_instead(axes, "no param varies")
         return png_of(figure)
-    log = {effect.param for effect in story.importance.effects if effect.unit == "per doubling"}
+    log = {effect.param for effect in story.importance.effects if effect.unit == PER_DOUBLING}
     scales = [scale_of(name, [trial.factors.get(name) for trial in story.trials], is_log=name in log) for name in names]
     values = [_value(trial, story.metric) for trial in story.trials]
     metric_scale = scale_of(story.metric, values, is_log=False)
     columns = [*scales, metric_scale]
     # From blue to yellow as it gets better, whichever way that is.
-    norm = Normalize(*(padded(values, 0.0)))
+    norm = Normalize(min(values), max(values))
     colors = colormaps[f"{MAP}_r" if story.minimized else MAP]
     is_many = len(story.trials) > 40
     order = sorted(range(len(values)), key=lambda at: values[at], reverse=story.minimized)
@@ -276,9 +282,6 @@ def draw_parameters(story: Story) -> bytes:
     axes.set_xticks(range(len(columns)), [_wrapped(scale.name, width) for scale in columns])
     axes.tick_params(axis="x", length=0, labelsize=SMALL, colors=INK)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(ScalarMappable(norm, colors), ax=axes, pad=0.01, fraction=0.025)
-    bar.ax.tick_params(labelsize=SMALL, colors=INK)
-    bar.outline.set_visible(False)
     figure.legend(loc="outside upper right", frameon=False, fontsize=SMALL)
     if left_out:
         figure.suptitle(f"{left_out} more params vary", fontsize=SMALL + 1, color=INK, x=0.01, ha="left")
@@ -290,10 +293,11 @@ def _wrapped(name: str, width: int) -> str:
     if len(name) > 2 * width:
         name = f"…{name[1 - 2 * width :]}"
     if len(name) > width:
-        at = max((name.rfind(each, 0, width) for each in "._-/ "), default=-1)
-        cut = at + 1 if at > width // 3 else width
+        first = len(name) - width
+        cut = max((name.rfind(each, first - 1, width) + 1 for each in "._-/ "), default=0)
+        cut = cut if first <= cut <= width else width
         name = f"{name[:cut]}\n{name[cut:]}"
-    return "\n".join(plain(line, 2 * width) for line in name.split("\n"))
+    return "\n".join(plain(line, width) for line in name.split("\n"))
 
 
 def _draw_scale(axes: Axes, number: int, scale: Scale) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fsd.runs.attribution.importance import Importance
+from fsd.runs.attribution.reports import Effect, Outcome
 from fsd.runs.attribution.steps import Step, StepLog
 from fsd.runs.attribution.trials import Change, Role, Trial, Value, factor_names, find_identifiers, is_number, key
 from fsd.runs.best import Best
@@ -19,6 +21,9 @@ MAX_AXES = 8
 """Params side by side; those that explain most, or vary most."""
 
 MAX_EFFECTS = 20
+
+PER_DOUBLING = "per doubling"
+"""The unit of a logarithmic param's effect."""
 
 MAX_PANELS = 4
 """Metrics of which learning curves are shown."""
@@ -99,6 +104,33 @@ def axes_of(trials: Sequence[Trial], report: Importance) -> tuple[list[str], int
         key=lambda name: (-shares.get(name, 0.0), roles.get(name, Role.PARAM) is not Role.PARAM, -varied[name], name),
     )
     return ranked[:MAX_AXES], max(0, len(ranked) - MAX_AXES)
+
+
+def ranges_of(story: Story) -> list[Effect]:
+    """The effects of the ranking, or of the pairs where there is none, over the whole range of values that was tried
+    rather than per unit: so they are to be compared with each other."""
+    report = story.importance
+    left_out = {each.id for each in report.left_out}
+    trials = [trial for trial in story.trials if trial.id not in left_out]
+    effects = report.effects if report.outcome is Outcome.FOUND else report.pairs
+    return [
+        _over_range(effect, [trial.factors.get(effect.param) for trial in trials]) for effect in effects[:MAX_EFFECTS]
+    ]
+
+
+def _over_range(effect: Effect, values: Sequence[Value]) -> Effect:
+    numbers = sorted(float(value) for value in values if is_number(value))  # type: ignore[arg-type]
+    if not effect.unit.startswith("per ") or not numbers:
+        return effect
+    low, high = numbers[0], numbers[-1]
+    times = math.log2(high / low) if effect.unit == PER_DOUBLING else high - low
+    return replace(
+        effect,
+        effect=effect.effect * times,
+        unit=f"{low:.4g} → {high:.4g}",
+        ci_low=None if effect.ci_low is None else effect.ci_low * times,
+        ci_high=None if effect.ci_high is None else effect.ci_high * times,
+    )
 
 
 def panels_of(curves: Sequence[Curve], metric: str) -> list[str]:
