@@ -56,11 +56,15 @@ def parse_override(said: str) -> Override:
 
 def override_of(name: str, value: Scalar) -> Override:
     """What sets a param to a value."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    override = parse_override(f"{name}={text}")
-    if (type(override.value), override.value) != (type(value), value):
-        override = parse_override(f"{name}={json.dumps(value)}")
-    return override
+    quoted = json.dumps(value, ensure_ascii=False)
+    for text in (value, quoted) if isinstance(value, str) else (quoted,):
+        try:
+            override = parse_override(f"{name}={text}")
+        except UsageError:  # what would be a list, or a mapping
+            continue
+        if (type(override.value), override.value) == (type(value), value):
+            break
+    return Override(name, text, value)
 
 
 def parse_params(text: str, what: str) -> dict[str, Scalar]:
@@ -199,14 +203,14 @@ def _nested(params: Mapping[str, Scalar]) -> dict[str, Any]:
     top: dict[str, Any] = {}
     for name, scalar in params.items():
         value = _EMPTY.get(scalar, scalar) if isinstance(scalar, str) else scalar
-        *above, last = name.split(".")
-        inside: Any = top
-        for part in above:
-            inside = inside.setdefault(part, {}) if isinstance(inside, dict) else None
-        if isinstance(inside, dict) and last not in inside and "" not in (*above, last):
-            inside[last] = value
-        else:
+        *above, last = parts = name.split(".")
+        if "" in parts or any(".".join(parts[:end]) in params for end in range(1, len(parts))):
             top[name] = value
+            continue
+        inside = top
+        for part in above:
+            inside = inside.setdefault(part, {})
+        inside[last] = value
     return {name: _with_lists(value) for name, value in top.items()}
 
 
