@@ -118,7 +118,7 @@ def _made_lines(made: Made) -> Iterator[str]:
         branches.append([f"params   {few}{more}"])
     branches += [_data_lines(data) for data in made.inputs]
     if not made.inputs:
-        is_known = made.run.end is not None and made.run.end.observed
+        is_known = made.run.end is not None and not made.run.end.inputs.problem
         branches.append(
             ["data     nothing of the store" if is_known else "data     no pins, and what it read was not observed"]
         )
@@ -158,7 +158,7 @@ def _made_json(made: Made) -> dict[str, Any]:
         "metrics": {} if end is None else dict(end.metrics),
         "by_content": made.by_content,
         "later_runs": made.others,
-        "observed": end is not None and end.observed,
+        "observed": end is not None and not end.inputs.problem,
         "repeated": made.is_repeated,
         "inputs": [_data_json(data) for data in made.inputs],
     }

@@ -4,7 +4,7 @@
                        `NAME.subset` its subset: the same code reads another part where that path says so
     `seed`, …          a param that is called so, or was declared one, is a seed
     `pins.LINK`        the data version that a pin led to, and `pins.LINK.subset` the subset of it
-    `inputs`           what an observed run read beside its pins, where no param says what it reads
+    `inputs`           what a run was seen to read beside that, and `inputs.subset` the subsets of it
     `code`             the tree of its code
     `command`          the command, and its folder where several have the same
     `repository`       what its record is kept with
@@ -17,10 +17,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from typing import NamedTuple
 
 from fsd.format.run import RunName, Scalar
 from fsd.ids import ID_HEX_DIGITS, is_commit_prefix
-from fsd.pins.links import parse_target
+from fsd.pins.links import Target, parse_target
 from fsd.pins.manifest import DEFAULT_MOUNTPOINT
 from fsd.runs.attribution.trials import Role, Trial, Value, key
 from fsd.runs.table import INPUTS, METRICS, PARAMS, PINNED, PINS, Row, State, parse_subset
@@ -56,14 +57,24 @@ def _trial(name: RunName, row: Row, seeds: Set[str], is_ambiguous: bool) -> Tria
     roles = {REPOSITORY: Role.CODE, COMMAND: Role.CODE}
     if row["code"] is not None:
         factors[CODE], roles[CODE] = str(row["code"])[:SHOWN_ID_DIGITS], Role.CODE
+    unnamed = _read_versions(row)
     for column, value in row.items():
         if column.startswith(PARAMS):
-            _add_param(column.removeprefix(PARAMS), value, seeds, factors, roles)
+            param = column.removeprefix(PARAMS)
+            target = parse_target(value, DEFAULT_MOUNTPOINT) if isinstance(value, str) else None
+            if target is not None:
+                _add_data(param, *_version_of(target, unnamed), factors, roles)
+            else:
+                factors[param] = value
+                if param in seeds or _SEED.match(param):
+                    roles[param] = Role.SEED
         elif column.startswith(PINNED):
             _add_pin(column.removeprefix(PINNED), str(value), row, factors, roles)
-    unnamed = _unnamed_inputs(row)
-    if unnamed and not any(role is Role.DATA and not name.startswith(PINS) for name, role in roles.items()):
-        factors[INPUTS], roles[INPUTS] = unnamed, Role.DATA
+    pinned = {row[column] for column in row if column.startswith(PINS)}
+    left = [version for version in unnamed if version.commit not in pinned]
+    if left:
+        subsets = sorted({version.subset for version in left if version.subset})
+        _add_data(INPUTS, " ".join(sorted({version.base for version in left})), " ".join(subsets), factors, roles)
     return Trial(
         id=name.run,
         parent=None,
@@ -74,39 +85,67 @@ def _trial(name: RunName, row: Row, seeds: Set[str], is_ambiguous: bool) -> Tria
     )
 
 
-def _add_param(name: str, value: Scalar, seeds: Set[str], factors: dict[str, Value], roles: dict[str, Role]) -> None:
-    target = parse_target(value, DEFAULT_MOUNTPOINT) if isinstance(value, str) else None
-    if target is None:
-        factors[name] = value
-        if name in seeds or _SEED.match(name):
-            roles[name] = Role.SEED
-        return
-    base = target.base[:SHOWN_ID_DIGITS] if target.is_fixed else target.base
-    factors[name] = "/".join(filter(None, (target.repository, base, target.path)))
-    factors[name + SUBSET_SUFFIX] = target.subset or None
+class _Version(NamedTuple):
+    """A version that a run was seen to read."""
+
+    repository: str
+    name: str
+    """As it was looked up: symlinks were followed before."""
+    commit: str
+    """The commit's id, or that of a named subset."""
+
+    @property
+    def subset(self) -> str:
+        """Of it; '' for the whole."""
+        return parse_subset(self.name)
+
+    @property
+    def base(self) -> str:
+        """What it is a version of, and which: a subset's commit goes by the name that it was looked up by."""
+        base = self.name.removesuffix(f"+{self.subset}") if self.subset else self.commit
+        return f"{self.repository}/{_shown_base(base)}"
+
+
+def _read_versions(row: Row) -> list[_Version]:
+    found = []
+    for each in str(row.get(INPUTS) or "").split():
+        place, _, commit = each.rpartition("@")
+        repository, _, name = place.partition("/")
+        found.append(_Version(repository, name, commit))
+    return found
+
+
+def _shown_base(base: str) -> str:
+    return base[:SHOWN_ID_DIGITS] if len(base) == ID_HEX_DIGITS and is_commit_prefix(base) else base
+
+
+def _version_of(target: Target, read: list[_Version]) -> tuple[str, str]:
+    """The data version and the subset that a param leads to. A branch may have moved since: then it is what was seen
+    to be read. What is found so in `read` is taken out of it."""
+    base = f"{target.repository}/{_shown_base(target.base)}"
+    alike = [each for each in read if (each.repository, each.subset) == (target.repository, target.subset)]
+    named = [each for each in alike if each.name == target.revision] or (alike if len(alike) == 1 else [])
+    if named:
+        read.remove(named[0])
+        if named[0].name != target.revision:
+            base = named[0].base
+    return "/".join(filter(None, (base, target.path))), target.subset
+
+
+def _add_data(name: str, base: str, subset: str, factors: dict[str, Value], roles: dict[str, Role]) -> None:
+    factors[name] = base
+    factors[name + SUBSET_SUFFIX] = subset or None
     roles |= {name: Role.DATA, name + SUBSET_SUFFIX: Role.SUBSET}
 
 
 def _add_pin(link: str, pinned: str, row: Row, factors: dict[str, Value], roles: dict[str, Role]) -> None:
     repository, revision, *path = pinned.split("/", 2)
     subset = parse_subset(revision)
-    base = revision.removesuffix(f"+{subset}") if subset else revision
+    base = _shown_base(revision.removesuffix(f"+{subset}") if subset else revision)
     commit = row[f"{PINS}{link}"]
-    if len(base) == ID_HEX_DIGITS and is_commit_prefix(base):
-        base = base[:SHOWN_ID_DIGITS]
-    elif commit is not None and not subset:  # of a subset this is its own id
-        base = str(commit)[:SHOWN_ID_DIGITS]
-    name = f"{PINS}{link}"
-    factors[name] = "/".join((repository, base, *path))
-    factors[name + SUBSET_SUFFIX] = subset or None
-    roles |= {name: Role.DATA, name + SUBSET_SUFFIX: Role.SUBSET}
-
-
-def _unnamed_inputs(row: Row) -> str:
-    """What a run was seen to read that none of its pins leads to; '' where that is nothing, or was not observed."""
-    pinned = {row[column] for column in row if column.startswith(PINS)}
-    found = [each for each in str(row.get(INPUTS) or "").split() if each not in pinned]
-    return " ".join(each[:SHOWN_ID_DIGITS] for each in found)
+    if commit is not None and not subset:  # of a subset this is its own id
+        base = _shown_base(str(commit))
+    _add_data(f"{PINS}{link}", "/".join((repository, base, *path)), subset, factors, roles)
 
 
 def _number(value: Scalar) -> float:

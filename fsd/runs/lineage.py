@@ -2,7 +2,8 @@
 
 A run's outputs are a commit that its record names. What was published from them since is another commit, so who made
 its files is found by their content: a run made them if its outputs have all of them, under the same path, or one that
-ends so. Inputs are what an observed run read; of others its pins, and what its params name below the mountpoint.
+ends so. Inputs are what a run was seen to read, if all of that was seen, and else its pins as well, and
+what its params name below the mountpoint.
 """
 
 from __future__ import annotations
@@ -149,8 +150,10 @@ class Lineage:
             commit = await self._named_by(value)
             if commit is not None:
                 named.setdefault(commit, []).append(name)
-        if run.end is not None and run.end.observed:
-            named = {each.commit: named.get(each.commit, []) for each in run.end.inputs}
+        if run.end is not None:
+            read = {each.commit: named.get(each.commit, []) for each in run.end.inputs.versions}
+            # What was seen for sure is all there is, or else a part of it.
+            named = {**named, **read} if run.end.inputs.problem else read
         return {now: links for commit, links in named.items() if (now := self._replaced.now(commit)) is not None}
 
     async def _named_by(self, value: object) -> bytes | None:

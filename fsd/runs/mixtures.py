@@ -42,7 +42,7 @@ def mixture_of(a: Run, b: Run, changed: Collection[str]) -> Mixture:
     """Run `a` with some factors of run `b`. Raises UsageError where nobody can run that."""
     reported = {} if b.end is None else b.end.params
     for name in changed:
-        if name in (REPOSITORY, INPUTS):
+        if name in (REPOSITORY, INPUTS, INPUTS + SUBSET_SUFFIX):
             raise UsageError(f"{name} cannot be mixed", hint="these two runs differ in more than params, pins and code")
         if name in reported and name not in b.start.params:
             raise UsageError(

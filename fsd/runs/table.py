@@ -35,8 +35,8 @@ SUBSETS = "subsets."
 PINNED = "pinned."
 """No column: where a pin led, as `REPO/REV[/PATH]`."""
 INPUTS = "inputs"
-"""No column: the commits and subsets that a run was seen to read, in hex, with blanks between them. Only of runs whose
-reading was observed."""
+"""No column: what a run was seen to read, each as `REPO/NAME@COMMIT`, with blanks between them: the name by which it
+was looked up, and the commit or named subset. Only of runs that were seen to read something."""
 OUTPUTS = "outputs"
 """No column: the commit of a run's outputs, in hex."""
 OUTPUT_PATHS = "output_paths"
@@ -97,8 +97,9 @@ def row_of(run: Run) -> dict[str, Scalar]:
             row[f"{SUBSETS}{pin.link}"] = subset
     if end is not None and end.outputs is not None:
         row |= {OUTPUTS: end.outputs.commit.hex(), OUTPUT_PATHS: json.dumps(start.outputs)}
-    if end is not None and end.observed:
-        row[INPUTS] = " ".join(sorted(each.commit.hex() for each in end.inputs))
+    if end is not None and end.inputs.versions:
+        read = {f"{each.repository}/{each.name}@{each.commit.hex()}" for each in end.inputs.versions}
+        row[INPUTS] = " ".join(sorted(read))
     return row
 
 

@@ -11,6 +11,7 @@ import click
 import pytest
 import trio
 
+from fsd.format.inputs import Inputs
 from fsd.format.run import Scalar
 from fsd.limits import DEFAULT_LIMITS
 from fsd.publish.picked import store_picked
@@ -55,7 +56,7 @@ class Log:
                     start = replace(START, name=name, time_us=began, params=dict(params), pins=(), code=stored[0])
                     end = replace(END, name=name, time_us=began + 60, code=code, metrics=dict(metrics), params={})
                     await repositories.runs.write_start(start)
-                    await repositories.runs.write_end(replace(end, inputs=(), outputs=None, files=stored[1]))
+                    await repositories.runs.write_end(replace(end, inputs=Inputs(), outputs=None, files=stored[1]))
 
         trio.run(write)
         return ids

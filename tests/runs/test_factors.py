@@ -8,11 +8,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fsd.format.inputs import Inputs, VersionInputs
 from fsd.format.positions import stretches_of
-from fsd.format.run import RunInputs, RunName, RunPin, Scalar
+from fsd.format.run import RunName, RunPin, Scalar
 from fsd.repo.runs import Run
 from fsd.runs.attribution.steps import step_changes
-from fsd.runs.attribution.trials import Role, Trial
+from fsd.runs.attribution.trials import Role, Trial, Value
 from fsd.runs.factors import distance, ends_of, parent_of, trials_of, unsuccessful, with_parents
 from fsd.runs.table import Row, row_of
 from tests.format.test_run import END, NAME, START
@@ -31,7 +32,9 @@ def run(number: int, acc: float | None, params: Mapping[str, Scalar], *, us: int
     began = START.time_us + (number * HOUR_US if us is None else us)
     metrics = {} if acc is None else {"acc": acc}
     start = replace(START, name=name, time_us=began, params=dict(params), pins=())
-    return Run(start, replace(END, name=name, time_us=began + took * 1_000_000, metrics=metrics, params={}, inputs=()))
+    return Run(
+        start, replace(END, name=name, time_us=began + took * 1_000_000, metrics=metrics, params={}, inputs=Inputs())
+    )
 
 
 def trial_of(found: Run) -> Trial:
@@ -82,17 +85,25 @@ def test_pins_are_data_and_of_a_subset_the_base_is_the_version() -> None:
     assert (trial.role("pins.few"), trial.role("pins.few.subset")) == (Role.DATA, Role.SUBSET)
 
 
-def test_what_was_observed_counts_unless_something_names_it() -> None:
-    def inputs_of(params: Mapping[str, Scalar], pins: tuple[RunPin, ...]) -> object:
+def test_what_was_read_counts_unless_something_names_it() -> None:
+    def factors(params: Mapping[str, Scalar], pins: tuple[RunPin, ...], *names: str) -> tuple[Value, ...]:
         done = run(1, 0.5, params)
         assert done.end is not None
-        seen = RunInputs(b"i" * 32, stretches_of([0]), (), ())
-        end = replace(done.end, observed=True, inputs=(seen,))
-        return trial_of(Run(replace(done.start, pins=pins), end)).factors.get("inputs")
+        versions = tuple(VersionInputs("imagenet", name, b"i" * 32, stretches_of([0]), (), ()) for name in names)
+        end = replace(done.end, inputs=Inputs(versions))
+        trial = trial_of(Run(replace(done.start, pins=pins), end))
+        return tuple(trial.factors.get(name) for name in ("inputs", "inputs.subset", "data", "data.subset"))
 
-    assert inputs_of({}, ()) == (b"i" * 32).hex()[:12]
-    assert inputs_of({}, (RunPin("data", "imagenet", "main", "", b"i" * 32),)) is None
-    assert inputs_of({"data": "/fsd/imagenet/v1"}, ()) is None
+    commit = (b"i" * 32).hex()
+    whole = f"imagenet/{commit[:12]}"
+    assert factors({}, (), "v1") == (whole, None, None, None)
+    assert factors({}, (), "v1+10pct") == ("imagenet/v1", "10pct", None, None)
+    assert factors({}, (RunPin("data", "imagenet", "main", "", b"i" * 32),), commit) == (None,) * 4
+    assert factors({"data": "/fsd/imagenet/v1"}, (), "v1") == (None, None, "imagenet/v1", None)
+    # A branch moves: what was read counts.
+    assert factors({"data": "/fsd/imagenet/main/train"}, (), commit) == (None, None, f"{whole}/train", None)
+    assert factors({"data": "/fsd/imagenet/main+x"}, (), f"{commit}+x") == (None, None, whole, "x")
+    assert factors({"data": "/fsd/imagenet/v1"}, (), "v1", "v2") == (whole, None, "imagenet/v1", None)
 
 
 def test_commands_in_different_folders_are_told_apart() -> None:
