@@ -18,7 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from fsd.errors import near_misses
-from fsd_cli.context import Invocation, global_options
+from fsd_cli.context import Invocation, global_options, with_global_options
 from fsd_cli.failures import exit_code_of, report
 
 COMPLETION_VARIABLE = "_FSD_COMPLETE"
@@ -73,7 +73,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     },
     "Run": {
         "run": Listed("run", "Run a command, and record what it used and what came of it."),
-        "exp": Listed("exp", "List, show and compare runs."),
+        "exp": Listed("exp", "List and compare runs; say what made one better; bring one back."),
     },
     "Pin": {
         "pin": Listed("pin", "Pin a version of the data beside the code that uses it."),
@@ -111,7 +111,7 @@ class LazyGroup(click.Group):
             if listed is None:
                 return None
             module = importlib.import_module(f"fsd_cli.{listed.module}")
-            self.add_command(_with_global_options(getattr(module, attribute_of(cmd_name))), cmd_name)
+            self.add_command(with_global_options(getattr(module, attribute_of(cmd_name))), cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(
@@ -135,17 +135,6 @@ class LazyGroup(click.Group):
             if name.startswith(incomplete)
         ]
         return commands + click.Command.shell_complete(self, ctx, incomplete)
-
-
-def _with_global_options(command: click.Command) -> click.Command:
-    """`command`, or each command of a group, understanding the options of `fsd` itself as well."""
-    if isinstance(command, click.Group):
-        for subcommand in command.commands.values():
-            _with_global_options(subcommand)
-        return command
-    own = {name for parameter in command.params for name in parameter.opts}
-    command.params.extend(option for option in global_options() if own.isdisjoint(option.opts))
-    return command
 
 
 @click.group(

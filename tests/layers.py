@@ -70,8 +70,13 @@ IMPURE = {"asyncio", "fcntl", "mmap", "os", "pathlib", "random", "secrets", "sel
 IMPURE |= {"subprocess", "tempfile", "time", "trio"}
 """What `format` does without: it turns bytes into objects and back, the same every time."""
 
-LAZY_LOADERS = {"fsd", "fsd_cli.main", "fsd.daemon.control", "fsd.daemon.control_daemon", "fsd.stores.open"}
-LAZY_LOADERS |= {
+LAZY_LOADERS = {
+    "fsd",
+    "fsd_cli.exp",
+    "fsd_cli.main",
+    "fsd.daemon.control",
+    "fsd.daemon.control_daemon",
+    "fsd.stores.open",
     "fsd.importing.opening",
     "fsd.exporting.loading",
     "fsd.runs.attribution.numeric",

@@ -123,14 +123,22 @@ def columns_of(rows: Iterable[Row]) -> list[str]:
 
 def changed_columns(rows: Sequence[Row]) -> list[str]:
     """Those in which the rows differ: having no value is a value as well. Metrics always: they are what it is about."""
-    return [
-        name
-        for name in columns_of(rows)
-        if name.startswith(METRICS) or len({_kind_and_value(row.get(name, _ABSENT)) for row in rows}) > 1
-    ]
+    return [name for name in columns_of(rows) if name.startswith(METRICS) or _differ(rows, name)]
+
+
+def _differ(rows: Sequence[Row], name: str) -> bool:
+    # What differs mostly does so among a few; what does not has to be looked at in all.
+    for some in (rows[:_FEW], rows):
+        values = {row.get(name, _ABSENT) for row in some}
+        if len(values) > 1:
+            return True
+    if values & {0, 1}:
+        return len({_kind_and_value(row.get(name, _ABSENT)) for row in rows}) > 1
+    return False
 
 
 _ABSENT = object()
+_FEW = 50
 
 
 def _kind_and_value(value: object) -> tuple[object, object]:
