@@ -372,7 +372,7 @@ def _draw_panel(story: Story, axes: Axes, curves: Sequence[Curve], named: dict[s
                     [before[-1]],
                     marker="x",
                     color=color or GREY,
-                    markersize=6,
+                    markersize=6 if color else 3,
                     zorder=4,
                     label="no number from here on",
                 )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fsd.runs.attribution.scales import show_level
+from fsd.runs.attribution.scales import is_evidently_log, show_level
 from fsd.runs.attribution.trials import Key, Value, is_number, key
 from fsd.runs.plotting.story import levels_of
 
@@ -52,7 +52,7 @@ def scale_of(name: str, values: Sequence[Value], *, is_log: bool) -> Scale:
         return Scale(
             name, {key(level): place for level, place in zip(levels, places, strict=True)}, 0, 1, False, _few(shown)
         )
-    is_log = min(numbers) > 0 and (is_log or _spans_decades(numbers))
+    is_log = min(numbers) > 0 and (is_log or is_evidently_log(numbers))
     ends = [math.log10(number) if is_log else number for number in (min(numbers), max(numbers))]
     scale = Scale(name, {}, ends[0], ends[1], is_log, ())
     distinct = sorted(set(numbers))
@@ -61,10 +61,6 @@ def scale_of(name: str, values: Sequence[Value], *, is_log: bool) -> Scale:
     if None in values:
         ticks = [(_ABSENT, "none"), *[tick for tick in ticks if tick[0] > 0.05]]
     return Scale(name, {}, ends[0], ends[1], is_log, tuple(ticks))
-
-
-def _spans_decades(numbers: Sequence[float]) -> bool:
-    return max(numbers) / min(numbers) >= 100
 
 
 def _round_numbers(low: float, high: float, *, is_log: bool) -> list[float]:
