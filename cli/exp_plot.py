@@ -82,7 +82,11 @@ def plot_runs(
     log = read_log(invocation, repository, conditions, seeds)
     chosen = frozenset(across)
     best = best_of(log.trials, log.ends, metric, minimize=is_less(direction), across=chosen)
-    trials = tuple(trial for trial in log.trials if trial.metric(metric) is not None)
+    # Those that the best one is the best of: runs on a subset stand in no picture with runs on the whole.
+    alike = (
+        trial for trial in log.trials if all(trial.factors.get(name) == best.subsets[name] for name in best.subsets)
+    )
+    trials = tuple(trial for trial in alike if trial.metric(metric) is not None)
     last = find(trials, best.id if to is None else log.find(to))
     way = step_changes(with_parents(trials, log.ends, metric, last), metric, to=last.id)
     steps, merged = shown_steps(way.steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from collections.abc import Mapping
 from dataclasses import replace
@@ -136,7 +137,7 @@ def test_a_ranking_where_there_is_evidence_and_none_where_there_is_not(log: Log)
     assert "not enough evidence for a ranking" in log.fsd("exp", "importance", "--metric", "noise")
 
 
-def test_subsets_are_not_compared_with_the_whole_without_saying_so(log: Log) -> None:
+def test_subsets_are_not_compared_with_the_whole_without_saying_so(log: Log, tmp_path: Path) -> None:
     runs: list[Told] = [({"data": "/fsd/birds/v1", "lr": n}, {"acc": n}) for n in range(4)]
     runs += [({"data": "/fsd/birds/v1+tiny", "lr": n}, {"acc": n + 10}) for n in range(3)]
     ids = log.write(*runs)
@@ -149,6 +150,12 @@ def test_subsets_are_not_compared_with_the_whole_without_saying_so(log: Log) -> 
     assert "runs on different subsets are compared: data.subset is a factor" in across
     assert "note: runs on different subsets are compared" in log.fsd("exp", "explain", "1", "5", "--metric", "acc")
     assert "(not comparable: subset)" in log.fsd("exp", "log", "acc", "--to", "5")
+    if importlib.util.find_spec("matplotlib") is not None:
+        assert log.fsd.json("exp", "plot", "--metric", "acc", "-o", tmp_path / "plots")["runs"] == 4
+        assert "3 not shown" in (tmp_path / "plots" / "index.html").read_text()
+        both = log.fsd.json("exp", "plot", "--metric", "acc", "--across", "data.subset", "-o", tmp_path / "plots")
+        assert both["runs"] == 7
+        assert "runs on different subsets are compared" in (tmp_path / "plots" / "index.html").read_text()
 
 
 def test_mistakes_are_told_with_what_was_meant(log: Log) -> None:

@@ -60,7 +60,9 @@ def _summary(story: Story) -> Iterable[str]:
     yield f"<p>Best: <code>{escape(_run(story, best.id))}</code> with {best.value:.6g}</p>"
     notes = list(best.notes)
     if story.without_metric:
-        notes.append(f"{story.without_metric:,} not shown: they did not succeed, or have no number for it")
+        notes.append(
+            f"{story.without_metric:,} not shown: they did not succeed, have no number for it, or are on another subset"
+        )
     for note in notes:
         yield f'<p class="note">{escape(note)}</p>'
 

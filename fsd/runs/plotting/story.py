@@ -50,7 +50,7 @@ class Story:
     importance: Importance
     curves: tuple[Curve, ...]
     without_metric: int
-    """Runs that are not shown: they did not succeed, or have no number for the metric."""
+    """Runs that are not shown: they did not succeed, have no number for the metric, or are on another subset."""
 
 
 def shown_steps(steps: Sequence[Step]) -> tuple[tuple[Step, ...], dict[str, int]]:
