@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 import click
 
@@ -13,12 +12,13 @@ from fsd.repo.repository import Repositories
 from fsd.repo.runs import Run
 from fsd.runs import table
 from fsd.runs.comparing import Difference, compare
+from fsd.runs.showing import run_json
 from fsd_cli.context import Invocation, pass_invocation
 from fsd_cli.exp_completion import complete_run
 from fsd_cli.exp_values import check_one_form, form_options, plain, print_rows, title
 from fsd_cli.opening import run_on_store
 from fsd_cli.output import json_option, print_json, print_table, say
-from fsd_cli.text import Column, duration, json_time, local_time, shown
+from fsd_cli.text import Column, duration, local_time, shown
 
 
 @click.command("show")
@@ -33,7 +33,7 @@ def show_run(invocation: Invocation, run_id: str, as_json: bool) -> None:
 
     run = run_on_store(invocation, read)
     if as_json:
-        print_json(_run_json(run))
+        print_json(run_json(run))
     else:
         _print_run(run)
 
@@ -68,36 +68,6 @@ def diff_runs(invocation: Invocation, old: str, new: str, as_csv: bool, as_markd
 
 
 # --- one run
-
-
-def _run_json(run: Run) -> dict[str, Any]:
-    start, end = run.start, run.end
-    return {
-        "run": start.name.run,
-        "repository": start.name.repository,
-        "step": start.name.step,
-        "name": start.label,
-        "author": start.author,
-        "state": str(table.state_of(run)),
-        "started": json_time(start.time_us),
-        "ended": None if end is None else json_time(end.time_us),
-        "argv": list(start.argv),
-        "directory": start.directory,
-        "exit_code": None if end is None else end.code,
-        "signal": None if end is None else end.signal,
-        "params": table.params_of(run),
-        "overrides": list(start.overrides),
-        "metrics": {} if end is None else dict(end.metrics),
-        "code": None if start.code is None else start.code.commit.hex(),
-        "git": start.git,
-        "pins": [pin._asdict() | {"commit": pin.commit and pin.commit.hex()} for pin in start.pins],
-        "outputs": list(start.outputs),
-        "output_commit": None if end is None or end.outputs is None else end.outputs.commit.hex(),
-        "files_commit": None if end is None or end.files is None else end.files.commit.hex(),
-        "observed": end is not None and not end.inputs.problem,
-        "problems": [] if end is None else list(end.problems),
-        "environment": start.environment,
-    }
 
 
 def _print_run(run: Run) -> None:

@@ -37,6 +37,7 @@ from fsd.repo.objects import PatientLoader, StoreLoader
 from fsd.repo.packs import PackReader
 from fsd.repo.refs import list_repositories
 from fsd.repo.repository import open_repositories
+from fsd.runs.showing import run_json
 from fsd.stores.base import Store
 from fsd.stores.open import local_path, open_store
 from fsd.stores.retry import single_attempts
@@ -121,7 +122,15 @@ async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterat
         loader = cache.loader(PatientLoader(StoreLoader(store), limits))
         repositories = await open_repositories(store, limits, marker=marker, loader=loader)
         known_refs = folder / KNOWN_REFS
-        opening = Vfs.open(repositories, cache, limits, about=about, known_refs=known_refs, known_repositories=listed)
+        opening = Vfs.open(
+            repositories,
+            cache,
+            limits,
+            about=about,
+            describe_run=run_json,
+            known_refs=known_refs,
+            known_repositories=listed,
+        )
         yield _Opened(store, folder, cache, await stack.enter_async_context(opening))
 
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
 from fsd.errors import NotFoundError, near_misses
-from fsd.format.keys import REPLACED, RUNS, check_repository_name
+from fsd.format.keys import AFTER_ALL_NAMES, REPLACED, RUNS, check_repository_name
 from fsd.format.replaced import encode_replaced, parse_replaced
 from fsd.format.run import (
     END,
@@ -109,6 +109,23 @@ class Runs:
         """Write down what became of commits, before any of them is deleted. `note` names it: the same purge writes the
         same one again."""
         await self._store.overwrite(f"{REPLACED}{note}", encode_replaced(commits))
+
+    async def repositories(self) -> list[str]:
+        """The names of all repositories that have runs, sorted. A listing for each, left as soon as it has begun."""
+        found: list[str] = []
+        start_after: str | None = ""
+        while start_after is not None:
+            start_after = await self._next_repository(found, start_after)
+        return found
+
+    async def _next_repository(self, found: list[str], start_after: str) -> str | None:
+        """Add the first repository behind a key; the key to go on behind, None if there was none."""
+        async for info in self._store.list(RUNS, start_after=start_after):
+            name = parse_run_key(info.key)
+            if name is not None:
+                found.append(name[0].repository)
+                return f"{RUNS}{found[-1]}/{AFTER_ALL_NAMES}"
+        return None
 
     async def names(self, repository: str = "", step: str = "") -> dict[RunName, bool]:
         """The runs of a repository (of all, if it is ''), and whether each has an end. One listing.

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from fsd.format.keys import is_repository_name
+from fsd.format.run import RunName
 from fsd.ids import content_id
 from fsd.repo.rules import Rule
 from fsd.vfs.attributes import DIRECTORY_MODE, FILE_MODE, FILE_MTIME_NS, ROOT_INO, SYMLINK_MODE, WRITABLE
@@ -203,6 +204,43 @@ class VirtualFileNode(Node):
         super().__init__(None, len(content))
         self.content = content
         self.mtime_ns = mtime_ns
+
+
+class RunsNode(Node):
+    """`.runs` of the top or of a run's view: every run of the store."""
+
+    __slots__ = ("view",)
+
+    def __init__(self, view: View | None = None) -> None:
+        super().__init__((RunsNode, view))
+        self.view = view
+
+
+class RunNode(Node):
+    """A run: its record as files."""
+
+    __slots__ = ("name", "view")
+
+    def __init__(self, name: RunName, view: View | None = None) -> None:
+        super().__init__((type(self), name, view))
+        self.name = name
+        self.view = view
+
+
+class RunInputsNode(RunNode):
+    """A run's `inputs`: the versions that it read."""
+
+    __slots__ = ()
+
+
+class RunFileNode(VirtualFileNode):
+    """A file that tells of a run: the same node for as long as it says the same."""
+
+    __slots__ = ()
+
+    def __init__(self, name: RunName, content: bytes, mtime_ns: int) -> None:
+        super().__init__(content, mtime_ns)
+        self.key = RunFileNode, name, content_id(content)
 
 
 class Nodes:

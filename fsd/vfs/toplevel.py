@@ -1,5 +1,5 @@
 """What lies above versions: the top, repositories and their refs, `/.fsd`, views. Lookups and listings of these
-directories.
+directories. (`/.runs` has a module of its own, `fsd.vfs.runs_folder`.)
 
 Makes the nodes; what refs mean is `versions`' business, how old an answer may be `refcache`'s. Names here can move, so
 the kernel is told to ask again after `limits.entry_timeout_s`; a node itself never changes, so its attributes hold.
@@ -13,8 +13,9 @@ A *view* is everything once more, with directories of its own. Whoever wants one
     /.views/r<32 hex digits>/       a run's. Files are those of everybody, but whatever is asked for in it is told to
                                     its observation (`fsd.vfs.observation`), which is there from the first lookup of
                                     the view until somebody looks up `.fsd/end` in it, or the kernel forgets its top.
-                                    `.fsd/inputs` shows it. It stands in the place of the top, and so has `.fsd` and
-                                    `.views` as that does: of a view in there, the observation around it is told, too.
+                                    `.fsd/inputs` shows it. It stands in the place of the top, and so has `.fsd`,
+                                    `.views` and `.runs` as that does: of a view in there, the observation around it is
+                                    told, too.
 
 A listing goes on by numbers that each name keeps, in the order in which names were first seen: whatever comes or goes
 in between, no name is shown twice or left out.
@@ -23,7 +24,7 @@ in between, no name is shown twice or left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 
@@ -39,6 +40,7 @@ from fsd.vfs.nodes import (
     Nodes,
     RepositoryNode,
     RootNode,
+    RunsNode,
     Version,
     VersionNode,
     View,
@@ -50,12 +52,19 @@ from fsd.vfs.nodes import (
 )
 from fsd.vfs.observation import TOP, Observation, ObservationRoom
 from fsd.vfs.refcache import RefCache
+from fsd.vfs.runs_folder import RUNS
 from fsd.vfs.versions import Link, Named, Versions
 from fsd.vfs.virtual import DIRECTORY_NAME, END_NAME, INPUTS_NAME, VirtualFiles, render_inputs
 
 VIEWS_NAME = b".views"
 _EDITS_VIEW = re.compile(rb"[0-9a-f]{16}")
 _RUNS_VIEW = re.compile(rb"r[0-9a-f]{32}")
+
+_HIDDEN: Mapping[bytes, Callable[[View | None], Node]] = {
+    DIRECTORY_NAME: VirtualDirectoryNode,
+    VIEWS_NAME: ViewsNode,
+    RUNS.encode(): RunsNode,
+}
 
 _UNKNOWN_INO = 1 << 60
 """What a listing that teaches nothing shows from here on as numbers of nodes that have none."""
@@ -83,6 +92,8 @@ class TopLevel:
         self.forget_entry: ForgetEntry | None = None
         """If there are views of runs: asks the kernel to forget a name."""
         self._run_views: dict[View, ViewNode] = {}
+        self.shows_runs = False
+        """Whether there is `.runs`."""
         self._serials = count(1)
 
     def change_limits(self, limits: Limits) -> None:
@@ -130,9 +141,11 @@ class TopLevel:
 
     def _lookup_hidden(self, name: bytes, view: View | None) -> Attributes | None:
         """What the top and runs' views have besides repositories, and do not list."""
-        if name not in (DIRECTORY_NAME, VIEWS_NAME) or (view is not None and view.owns_files):
+        make_node = _HIDDEN.get(name)
+        is_shown = self.shows_runs or make_node is not RunsNode
+        if make_node is None or not is_shown or (view is not None and view.owns_files):
             return None
-        node = VirtualDirectoryNode(view) if name == DIRECTORY_NAME else ViewsNode(view)
+        node = make_node(view)
         return self.attributes(self.nodes.remember(node), self._limits.immutable_timeout_s)
 
     def _lookup_view(self, name: bytes, outer: View | None) -> Attributes | Missing:

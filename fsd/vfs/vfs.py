@@ -1,6 +1,7 @@
 """The file system that a mount shows, without FUSE: what each request of the kernel means.
 
     /                     repositories; and `.fsd` and `.views`, not listed (what they are: `fsd.vfs.toplevel`)
+    /.runs/               runs (`fsd.vfs.runs_folder`), not listed
     /REPO/                branches, tags and named subsets; and what `versions` resolves, not listed
     /REPO/VERSION/…       the version's tree
 
@@ -46,10 +47,11 @@ from fsd.vfs.attributes import (
 )
 from fsd.vfs.holdings import Holdings, Observer
 from fsd.vfs.inodes import DIRECTORY, FIRST_TREE_INO, FLAVOUR_BITS, SYMLINK
-from fsd.vfs.nodes import LinkNode, Node, RepositoryNode, VersionNode, VirtualFileNode
+from fsd.vfs.nodes import LinkNode, Node, RepositoryNode, RunNode, VersionNode, VirtualFileNode
 from fsd.vfs.reads import AGAIN_S, MAX_LATE, FileRange, Reads
 from fsd.vfs.refcache import RefCache
 from fsd.vfs.refmemory import SAVE_INTERVAL_S, RefMemory
+from fsd.vfs.runs_folder import RUNS, DescribeRun, RunsFolder
 from fsd.vfs.toplevel import ForgetEntry, TopLevel
 from fsd.vfs.trees import Directory, Trees
 from fsd.vfs.virtual import ErrorLog, Failure, VirtualFiles
@@ -74,6 +76,7 @@ class Vfs:
         nursery: trio.Nursery,
         *,
         about: Mapping[str, Any],
+        describe_run: DescribeRun | None,
         clock: Clock,
     ) -> None:
         self.repositories = repositories
@@ -94,6 +97,12 @@ class Vfs:
         self._refs = RefCache(repositories, limits, nursery)
         self._top = TopLevel(repositories, self._refs, VirtualFiles(self.status, self.errors), limits, clock)
         self._trees = Trees(repositories, limits, nursery)
+        self._runs = None
+        if describe_run is not None:
+            self._runs = RunsFolder(
+                repositories, self._trees, self._top.nodes, limits, describe_run, self._refs.know_runs
+            )
+            self._top.shows_runs = True
         trees, objects = self._trees, repositories.objects
         self._reads = Reads(cache, objects, trees.entry, trees.fresh_entry, limits, nursery, trees)
         self._observers: list[Observer] = []
@@ -110,11 +119,13 @@ class Vfs:
         limits: Limits,
         *,
         about: Mapping[str, Any] | None = None,
+        describe_run: DescribeRun | None = None,
         known_refs: Path | None = None,
         known_repositories: Sequence[str] | None = None,
         clock: Clock = now_us,
     ) -> AsyncIterator[Self]:
-        """The file system over a store. `about` goes into `/.fsd/status` as it is: JSON.
+        """The file system over a store. `about` goes into `/.fsd/status` as it is: JSON. `describe_run` makes what
+        stands in a run's `run.json`; without it runs are not shown.
 
         What is known of refs is kept in the file `known_refs`, for a time when the store is out of reach.
         `known_repositories` are those that the store had a moment ago.
@@ -122,9 +133,13 @@ class Vfs:
         memory = RefMemory(known_refs)
         try:
             async with trio.open_nursery() as nursery:
-                vfs = cls(repositories, cache, limits, nursery, about=about or {}, clock=clock)
+                vfs = cls(
+                    repositories, cache, limits, nursery, about=about or {}, describe_run=describe_run, clock=clock
+                )
                 vfs._refs.recall(await memory.recall())
                 vfs._refs.prime(known_repositories)
+                if describe_run is not None:
+                    vfs._refs.prime_runs()
                 if known_refs is not None:
                     nursery.start_soon(vfs._save_now_and_then, memory)
                 try:
@@ -163,7 +178,8 @@ class Vfs:
         if parent < FIRST_TREE_INO:
             node = self._node(parent)
             if not isinstance(node, VersionNode):
-                return await self._top.lookup(node, name) or _not_a_directory(parent)
+                found_above = None if self._runs is None else await self._runs.lookup(node, name)
+                return found_above or await self._top.lookup(node, name) or _not_a_directory(parent)
             directory = Directory(node.version, b"")
         else:
             directory = await self._directory(parent)
@@ -205,7 +221,8 @@ class Vfs:
         if ino < FIRST_TREE_INO:
             node = self._node(ino)
             if not isinstance(node, VersionNode):
-                return await self._top.list(node, start) or _not_a_directory(ino)
+                listed = None if self._runs is None else await self._runs.list(node, start)
+                return listed or await self._top.list(node, start) or _not_a_directory(ino)
             directory = Directory(node.version, b"")
         else:
             directory = await self._directory(ino)
@@ -323,8 +340,9 @@ class Vfs:
     def change_limits(self, limits: Limits) -> None:
         """Heed from now on what these say of deadlines, refs and names; the cache is told by itself, and first."""
         self._limits = limits
-        for part in (self._refs, self._top, self._reads):
-            part.change_limits(limits)
+        for part in (self._refs, self._top, self._reads, self._runs):
+            if part is not None:
+                part.change_limits(limits)
 
     def status(self) -> dict[str, Any]:
         """What `/.fsd/status` shows: JSON."""
@@ -461,6 +479,8 @@ class Vfs:
             return f"/{node.name}"
         if isinstance(node, VersionNode):
             return f"/{node.version.repository}/{node.version.label}"
+        if isinstance(node, RunNode):
+            return f"/{RUNS}/{node.name.run}"
         return ""
 
 
