@@ -96,5 +96,6 @@ def test_a_new_run_appears_and_ends(trained: Trained) -> None:
     assert (while_it_ran["run"], while_it_ran["state"], while_it_ran["ended"]) == (new, "running", None)
     wait_for(lambda: new in os.listdir(trained.top), "the run to be listed")
     run = trained.top / new
-    wait_for((run / "log").exists, "its end to be seen")
-    assert json.loads((run / "run.json").read_bytes()) == trained.program.json("exp", "show", new)
+    wait_for((run / "log").exists, "its log to be seen")
+    shown = trained.program.json("exp", "show", new)
+    wait_for(lambda: json.loads((run / "run.json").read_bytes()) == shown, "its end to be seen")
