@@ -3,7 +3,8 @@
     .runs/<16 hex digits>/              a run, whichever repository it is kept with
     .runs/<4 or more of them>           a symlink to the only run whose id begins so; not listed
         run.json                        all that is recorded, as `fsd exp show --json` prints it
-        log, params.yaml, metrics.json  its files, once it has ended: those of versions, by their content
+        log, params.yaml, metrics.json, curves/
+                                        its files, once it has ended: those of versions, by their content
         code                            a symlink to the version directory with its code
         outputs                         the same with what it made
         inputs/<repository>@<name>      symlinks to what it read: to the commits that these names meant then

@@ -34,7 +34,12 @@ from tests.vfs.world import FOREVER_S, LIMITS, SHORT_S, Builder, Files, World, n
 RUN = "0123456789abcdef"
 OTHER = "0123ffffffffffff"
 GOING_ON = "aaaa000000000000"
-FILES: Files = {b"log": b"epoch 1\n" * 300, b"metrics.json": b"{}", b"params.yaml": b"lr: 0.1\n"}
+FILES: Files = {
+    b"curves/loss.tsv": b"step\tloss\n",
+    b"log": b"epoch 1\n" * 300,
+    b"metrics.json": b"{}",
+    b"params.yaml": b"lr: 0.1\n",
+}
 OUTPUTS: Files = {b"out/model": b"weights" * 500, b"out/again": b"epoch 1\n" * 300}
 VIEW = b".views/r" + b"0" * 32 + b"/"
 ROOM = {"in_trees_bytes": 0, "pages": 0, "versions": 0}
@@ -114,7 +119,7 @@ async def test_a_run_is_a_directory_of_files(tmp_path: Path) -> None:
     store = await new_runs()
     async with store.shown(tmp_path) as world:
         assert await world.names(b"") == [b"data"], "nor is who has nothing but runs"
-        names = [b"code", b"inputs", b"outputs", b"run.json", b"log", b"metrics.json", b"params.yaml"]
+        names = [b"code", b"inputs", b"outputs", b"run.json", b"curves", b"log", b"metrics.json", b"params.yaml"]
         assert await world.names(path_of(RUN)) == names
         for name, data in FILES.items():
             assert await world.content(path_of(RUN, name)) == data
