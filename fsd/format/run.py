@@ -97,6 +97,18 @@ class RunPin(NamedTuple):
     """Below the revision."""
     commit: bytes | None
     """The commit or subset that it led to; None if that was not to be had."""
+    is_output: bool = False
+    """Whether it is where a run put its outputs, and so no pin of anybody's."""
+
+
+class RunSource(NamedTuple):
+    """By what a command came to a name in a repository's directory, and so what that name means another time."""
+
+    repository: str
+    name: str
+    link: str
+    """The pin or output that led there, from the top of the work tree; '' where the name stands in the command, in a
+    param, in a variable or in the code."""
 
 
 class RunProcess(NamedTuple):
@@ -132,6 +144,17 @@ class RunStart:
     outputs: tuple[str, ...] = ()
     """Paths from the top of the work tree."""
     environment: Mapping[str, Any] = field(default_factory=dict)
+    code_paths: tuple[str, ...] = ()
+    """What of the code counts, from the top of the work tree; () for all of it."""
+    dependencies: Mapping[str, str] = field(default_factory=dict)
+    """What is read outside of the mount, as far as it was told of: by path the id of what was there."""
+    stdin: str | None = ""
+    """The id of the file that is its standard input; '' where there is nothing to be read, None for what cannot be
+    known before it is read, such as a pipe."""
+    outputs_before: tuple[str, ...] = ()
+    """Those of the outputs that were there before it began, so that it may have read them."""
+    is_reusable: bool = True
+    """Whether another run may take its outputs: somebody may have said that it may not."""
 
     @property
     def commits(self) -> frozenset[bytes]:
@@ -160,6 +183,10 @@ class RunEnd:
     """The log, and the files of params and metrics."""
     inputs: Inputs = NOT_OBSERVED
     """What was read below the mountpoint."""
+    sources: tuple[RunSource, ...] = ()
+    """Of the names that were looked up, those of which it is known."""
+    made: tuple[bytes, ...] = ()
+    """Commits of what runs made that it started itself."""
     problems: tuple[str, ...] = ()
     """What did not go as it should have; a line each, for people."""
 
@@ -195,6 +222,11 @@ def encode_run_start(start: RunStart) -> bytes:
         "pins": [pin._asdict() | {"commit": None if pin.commit is None else pin.commit.hex()} for pin in start.pins],
         "outputs": list(start.outputs),
         "environment": dict(start.environment),
+        "code_paths": list(start.code_paths),
+        "dependencies": dict(start.dependencies),
+        "stdin": start.stdin,
+        "outputs_before": list(start.outputs_before),
+        "is_reusable": start.is_reusable,
     }
     data = seal_list(START_MAGIC, _with_header(header), MAX_RUN_BYTES)
     _check_same(start, data, parse_run_start)
@@ -213,6 +245,8 @@ def encode_run_end(end: RunEnd) -> bytes:
         "params": dict(end.params),
         "outputs": _tree_json(end.outputs),
         "files": _tree_json(end.files),
+        "sources": [list(source) for source in end.sources],
+        "made": [commit.hex() for commit in end.made],
         "problems": list(end.problems),
     }
     data = seal_list(END_MAGIC, _with_header(header) + encode_inputs(end.inputs), MAX_RUN_BYTES)
@@ -266,6 +300,11 @@ def parse_run_start(data: bytes, what: str) -> RunStart:
             pins=tuple(_pin(as_mapping(pin, "a pin")) for pin in as_list(member(header, "pins"), "pins")),
             outputs=_texts(header, "outputs"),
             environment=as_free_mapping(member(header, "environment"), "environment"),
+            code_paths=_texts(header, "code_paths"),
+            dependencies=_dependencies(header),
+            stdin=_stdin(header),
+            outputs_before=_texts(header, "outputs_before"),
+            is_reusable=_flag(header, "is_reusable"),
         )
     except ValueError as error:
         raise CorruptDataError(f"{what} cannot be read: {error}") from error
@@ -286,6 +325,8 @@ def parse_run_end(data: bytes, what: str) -> RunEnd:
             outputs=_tree(header, "outputs"),
             files=_tree(header, "files"),
             inputs=decode_inputs(rest, what),
+            sources=tuple(_source(as_list(each, "a source")) for each in as_list(member(header, "sources"), "sources")),
+            made=tuple(as_id(each, "made") for each in as_list(member(header, "made"), "made")),
             problems=_texts(header, "problems"),
         )
     except ValueError as error:
@@ -333,7 +374,24 @@ def _tree(header: Mapping[str, Any], name: str) -> StoredTree | None:
 def _pin(body: Mapping[str, Any]) -> RunPin:
     commit = member(body, "commit")
     link, repository, revision, path = (as_text(member(body, each), each) for each in RunPin._fields[:4])
-    return RunPin(link, repository, revision, path, None if commit is None else as_id(commit, "commit"))
+    known = None if commit is None else as_id(commit, "commit")
+    return RunPin(link, repository, revision, path, known, _flag(body, "is_output"))
+
+
+def _source(row: list[Any]) -> RunSource:
+    if len(row) != len(RunSource._fields):
+        raise ValueError("a source with more or less than it has")
+    return RunSource(*(as_text(each, "a source") for each in row))
+
+
+def _dependencies(header: Mapping[str, Any]) -> dict[str, str]:
+    found = as_mapping(member(header, "dependencies"), "dependencies")
+    return {path: as_text(digest, "dependencies") for path, digest in found.items()}
+
+
+def _stdin(header: Mapping[str, Any]) -> str | None:
+    value = member(header, "stdin")
+    return None if value is None else as_text(value, "stdin")
 
 
 def _params(header: Mapping[str, Any]) -> dict[str, Scalar]:

@@ -101,7 +101,9 @@ async def begin(repositories: Repositories, wanted: Wanted, state: Path) -> Begu
     values = await trio.to_thread.run_sync(_params, wanted)
     name = RunName(wanted.repository, _step(wanted), secrets.token_hex(RUN_HEX_DIGITS // 2))
     git = await trio.to_thread.run_sync(worktree.state_of, wanted.top) if wanted.has_git else None
-    surroundings = await trio.to_thread.run_sync(environment.describe, program, wanted.variables, wanted.directory)
+    surroundings = await trio.to_thread.run_sync(
+        environment.describe, program, wanted.variables, wanted.directory, wanted.top
+    )
     start = RunStart(
         name=name,
         time_us=repositories.clock(),

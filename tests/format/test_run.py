@@ -20,6 +20,7 @@ from fsd.format.run import (
     RunName,
     RunPin,
     RunProcess,
+    RunSource,
     RunStart,
     StoredTree,
     encode_run_end,
@@ -44,9 +45,18 @@ START = RunStart(
     git={"commit": "abc", "branch": "main", "is_changed": True},
     params={"train.lr": 0.1, "seed": 3, "fast": False, "name": "x", "none": None},
     overrides=("seed",),
-    pins=(RunPin("data", "imagenet", "v1", "", b"p" * 32), RunPin("gone", "imagenet", "v9", "train", None)),
+    pins=(
+        RunPin("data", "imagenet", "v1", "", b"p" * 32),
+        RunPin("gone", "imagenet", "v9", "train", None),
+        RunPin("model", "digits", "6a" * 32, "model", b"o" * 32, is_output=True),
+    ),
     outputs=("out",),
     environment={"python": {"version": "3.11"}},
+    code_paths=("src",),
+    dependencies={"/etc/labels": "ab" * 32},
+    stdin="cd" * 32,
+    outputs_before=("out",),
+    is_reusable=False,
 )
 END = RunEnd(
     name=NAME,
@@ -71,6 +81,8 @@ END = RunEnd(
         listings=(ListingInputs("", b"l" * 32), ListingInputs("digits", b"m" * 32)),
         problem="a reason",
     ),
+    sources=(RunSource("digits", "main", ""), RunSource("digits", "v9", "data")),
+    made=(b"m" * 32,),
 )
 
 
@@ -105,7 +117,7 @@ def test_inputs_come_back(seen: set[int], listed: set[int], missing: list[bytes]
 
 
 def test_what_is_kept_for_a_run() -> None:
-    assert START.commits == {b"c" * 32, b"p" * 32}
+    assert START.commits == {b"c" * 32, b"p" * 32, b"o" * 32}
     assert END.commits == {b"c" * 32, b"f" * 32, b"i" * 32, b"j" * 32}
     assert replace(START, code=None, pins=()).commits == frozenset()
 
@@ -129,6 +141,8 @@ def test_a_million_inputs_are_few_bytes() -> None:
         replace(END, inputs=Inputs(names=(NameInputs("digits", "\ud800", None),))),
         replace(END, inputs=Inputs(listings=(ListingInputs("digits", b"short"),))),
         replace(END, problems=("\ud800",)),
+        replace(END, sources=(RunSource("digits", "\ud800", ""),)),
+        replace(END, made=(b"short",)),
     ],
 )
 def test_what_could_not_be_read_is_not_written(end: RunEnd) -> None:
