@@ -88,6 +88,12 @@ def files(top: Path) -> set[str]:
     return found
 
 
+def ignored(top: Path) -> list[str]:
+    """The paths that Git is told to ignore, but for what is in folders that are ignored as a whole. Raises FsdError."""
+    listed = _git(top, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
+    return [name for name in listed if not name.endswith("/")]
+
+
 def is_ignored(top: Path, name: str) -> bool:
     """Whether Git is told to ignore `name`, so that `git add` would refuse it."""
     # 0: ignored, 1: not, others: could not tell.

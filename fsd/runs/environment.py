@@ -71,7 +71,7 @@ print(json.dumps(sorted(places)))
 def describe(program: str, variables: Mapping[str, str], directory: Path, top: Path) -> dict[str, Any]:
     """What a record says of the surroundings of `program`, a file. Blocks: a Python is asked, for 0.1 s."""
     home = variables.get("HOME", "")
-    interpreter = _interpreter_of(program, variables)
+    interpreter = interpreter_of(program, variables)
     pythons = _pythons(program, interpreter, variables, top)
     with ThreadPoolExecutor(max(1, len(pythons))) as pool:
         answers = pool.map(lambda path: _ask(path, variables, directory, top), pythons.values())
@@ -98,7 +98,7 @@ def python_places(program: str, variables: Mapping[str, str], directory: Path) -
     """Where the Python has its library and packages that `program` is, or is a script of; absolute and without
     symlinks. None where it is no Python's. Blocks: the Python is asked, for 0.1 s."""
     interpreter = next(
-        (path for path in (program, _interpreter_of(program, variables)) if path and _is_python(path)), None
+        (path for path in (program, interpreter_of(program, variables)) if path and _is_python(path)), None
     )
     found = None if interpreter is None else _answer_of(interpreter, _WHERE, variables, directory)
     return [Path(os.path.realpath(place)) for place in found or ()]
@@ -122,7 +122,7 @@ def _is_python(program: str) -> bool:
     return _PYTHON.match(os.path.basename(program)) is not None
 
 
-def _interpreter_of(program: str, variables: Mapping[str, str]) -> str | None:
+def interpreter_of(program: str, variables: Mapping[str, str]) -> str | None:
     """What the first line of a script names."""
     try:
         with open(program, "rb") as file:

@@ -36,6 +36,8 @@ class Measured(NamedTuple):
     metrics: dict[str, float]
     problems: list[str]
     """Files that cannot be read; a line each."""
+    files: list[Path]
+    """Those that were written."""
 
 
 def statuses(directory: Path) -> dict[str, _Status]:
@@ -52,11 +54,12 @@ def statuses(directory: Path) -> dict[str, _Status]:
 
 def measured(directory: Path, before: Mapping[str, _Status]) -> Measured:
     """What files say that do not look as they did `before`."""
-    found = Measured({}, [])
+    found = Measured({}, [], [])
     now = statuses(directory)
     for path in _files(directory):
         if before.get(os.fspath(path)) == now.get(os.fspath(path)):
             continue
+        found.files.append(path)
         try:
             if path.suffix == ".json":
                 found.metrics.update(_numbers(json.loads(path.read_bytes()), ""))

@@ -1,0 +1,54 @@
+"""What a run reads outside of the mount, as far as it was told of, or as far as an earlier step put it there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import trio
+
+from fsd.errors import NotFoundError
+from fsd.repo.repository import Repositories
+from fsd.repo.revisions import resolve
+from fsd.runs.dependencies import digest_of
+from fsd.runs.links import below, is_below_any, target_of, text_of
+from fsd.runs.variables import normalised
+from fsd.runs.wanted import Wanted
+
+
+async def dependency_ids(repositories: Repositories, wanted: Wanted, outputs: Iterable[str]) -> dict[str, str]:
+    """By path, the id of what is there: for the declared ones, and for those of `outputs` of other steps that are real
+    files or folders: what is a link is seen when it is read.
+
+    Raises NotFoundError for what is declared and not there, and as `digest_of`.
+    """
+    real = await trio.to_thread.run_sync(_real, wanted, tuple(outputs))
+    found = {}
+    for path in dict.fromkeys([*wanted.dependencies, *real]):
+        target = target_of(path, wanted.mountpoints)
+        if target is None:
+            found[_shown(path, wanted)] = await trio.to_thread.run_sync(digest_of, path)
+            continue
+        # Which version that is; what of it counts, only reading it would tell.
+        try:
+            resolved = await resolve(repositories, target.repository, target.revision)
+        except NotFoundError as error:
+            raise NotFoundError(f"{path} leads nowhere: {error.message}") from error
+        commit = (resolved.subset and resolved.subset.id) or resolved.commit
+        found[_shown(path, wanted)] = f"{commit.hex()}+{target.subset}/{text_of(target.path)}"
+    return found
+
+
+def _real(wanted: Wanted, outputs: tuple[str, ...]) -> list[Path]:
+    """Those of some outputs that are neither links nor in one of this step's."""
+    own = wanted.output_paths
+    paths = [wanted.top / path for path in outputs if not is_below_any(path, own)]
+    return [path for path in paths if os.path.lexists(path) and not path.is_symlink()]
+
+
+def _shown(path: Path, wanted: Wanted) -> str:
+    """The path as a colleague has it, too."""
+    if path.is_relative_to(wanted.top):
+        return text_of(below(path, wanted.top)) or "."
+    return text_of(normalised(os.fspath(path), os.fspath(wanted.top), wanted.variables.get("HOME", "")))
