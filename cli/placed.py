@@ -18,6 +18,7 @@ from fsd.daemon import mounts
 from fsd.format.run import RunEnd, StoredTree
 from fsd.runs import nested
 from fsd.runs.known_outputs import add_outputs
+from fsd.runs.links import below
 from fsd.runs.placing import place_files, place_links
 from fsd.runs.wanted import Wanted
 from fsd.runs.written import put_written
@@ -34,7 +35,7 @@ _APPEARS_WITHIN_S = 6.0
 _PATIENCE_S = 0.1
 
 
-def put_links(invocation: Invocation, wanted: Wanted, end: RunEnd) -> bool:
+def put_links(wanted: Wanted, end: RunEnd) -> bool:
     """Let the outputs of a run be links into the mount, if that is there."""
     if end.outputs is None:
         return True
@@ -44,16 +45,17 @@ def put_links(invocation: Invocation, wanted: Wanted, end: RunEnd) -> bool:
             note("the outputs stay plain files: the store is not mounted here")
         return False
     place_links(wanted.top, wanted.output_paths, version)
-    add_outputs(invocation.state, wanted.top, wanted.output_paths, wanted.step)
     return True
 
 
 def put_hit(invocation: Invocation, wanted: Wanted, end: RunEnd, written: Mapping[str, bytes], *, copy: bool) -> None:
     """Put in place what an earlier run made, `written` are its files of metrics, and say so."""
-    if end.outputs is not None and wanted.outputs and (copy or not put_links(invocation, wanted, end)):
+    if end.outputs is not None and wanted.outputs and (copy or not put_links(wanted, end)):
         _put_copies(wanted, end.outputs)
-    add_outputs(invocation.state, wanted.top, wanted.output_paths, wanted.step)
     put_written(wanted.directory, written)
+    here = below(wanted.directory, wanted.top)
+    theirs = [*wanted.output_paths, *(os.path.join(here, path) for path in written)]
+    add_outputs(invocation.state, wanted.top, theirs, wanted.step)
     nested.report(wanted.variables, end.name, end, is_hit=True)
     note(f"HIT: run {end.name.run[:_SHOWN_DIGITS]} of {_age(end)} ago{_metrics(end)}")
 

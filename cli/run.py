@@ -21,9 +21,9 @@ from fsd.repo.repository import Repositories
 from fsd.runs import nested, params
 from fsd.runs.by_hand import differing_output
 from fsd.runs.execute import Outcome, execute
-from fsd.runs.known_outputs import add_outputs
 from fsd.runs.landlock import denial
-from fsd.runs.placing import take_links_away, what_is_there
+from fsd.runs.placing import take_away, take_links_away, what_is_there
+from fsd.runs.reading import Reading
 from fsd.runs.record import LOG, Begun, begin, command_variables, describe, finish
 from fsd.runs.reuse import NEVER_RUN, Verdict, look_up
 from fsd.runs.stdin import identity_of_stdin
@@ -61,6 +61,15 @@ class _Hit(NamedTuple):
     end: RunEnd
     written: dict[str, bytes]
     """Its files of metrics."""
+
+
+class _Done(NamedTuple):
+    """What came of a command."""
+
+    outcome: Outcome
+    inputs: Inputs
+    read: tuple[str, ...]
+    """Of what other steps had left."""
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -187,18 +196,19 @@ def _run(invocation: Invocation, wanted: Wanted, how: _How) -> None:
     if isinstance(prepared, _Hit):
         put_hit(invocation, wanted, prepared.end, prepared.written, copy=how.copy)
         return
-    outcome, inputs = _execute(invocation, wanted, prepared, how)
-    end = _finish(invocation, wanted, prepared, outcome, inputs)
+    done = _execute(invocation, wanted, prepared, how)
+    outcome = done.outcome
+    end = _finish(invocation, wanted, prepared, done)
     if end is not None and end.is_success and not how.copy:
-        put_links(invocation, wanted, end)
+        put_links(wanted, end)
     if outcome.exit_code:
         raise click.exceptions.Exit(outcome.exit_code)
 
 
 async def _look(repositories: Repositories, invocation: Invocation, wanted: Wanted) -> Verdict:
     async with repositories.leases.held("run"):
-        start = await describe(repositories, wanted, invocation.state, is_asked_only=True)
-        return await _verdict(repositories, invocation, wanted, start)
+        described = await describe(repositories, wanted, invocation.state, is_asked_only=True)
+        return await _verdict(repositories, invocation, wanted, described.start)
 
 
 async def _verdict(repositories: Repositories, invocation: Invocation, wanted: Wanted, start: RunStart) -> Verdict:
@@ -217,9 +227,9 @@ async def _prepare(repositories: Repositories, invocation: Invocation, wanted: W
     """The run whose outputs are to be taken, or the one that has begun."""
     repositories.check_writable()
     async with repositories.leases.held("run"):
-        start = await describe(repositories, wanted, invocation.state)
+        described = await describe(repositories, wanted, invocation.state)
         if not how.force:
-            verdict = await _verdict(repositories, invocation, wanted, start)
+            verdict = await _verdict(repositories, invocation, wanted, described.start)
             if verdict.run is not None:
                 end = verdict.run.end
                 assert end is not None
@@ -228,18 +238,24 @@ async def _prepare(repositories: Repositories, invocation: Invocation, wanted: W
             if verdict.reasons != (NEVER_RUN,):
                 note(f"MISS: {shown('; '.join(verdict.reasons))}")
         there = await trio.to_thread.run_sync(what_is_there, wanted)
-        begun = await begin(repositories, wanted, replace(start, outputs_before=tuple(there)), invocation.state)
+        made_before: list[str] = []
+        if wanted.is_reusable and not await differing_output(repositories, wanted, there, None, invocation.state):
+            # Copies of what is in the store: as links are, they are taken away, so that they cannot be read.
+            there, made_before = [], there
+        begun = await begin(repositories, wanted, described, there, invocation.state)
+    await trio.to_thread.run_sync(take_away, wanted.top, made_before)
     for path in there:
         note(f"{shown(path)} was there already: as the command may read it, this run is not reused")
     return begun
 
 
-def _execute(invocation: Invocation, wanted: Wanted, begun: Begun, how: _How) -> tuple[Outcome, Inputs]:
+def _execute(invocation: Invocation, wanted: Wanted, begun: Begun, how: _How) -> _Done:
     take_links_away(wanted)
     variables = command_variables(wanted, begun)
     with ExitStack() as stack:
         ruleset = stack.enter_context(denying(wanted, begun, variables)) if how.strict else None
         has_declared = bool(wanted.dependencies)
+        reading = stack.enter_context(Reading.watched({path: wanted.top / path for path in begun.start.found}))
         observed = stack.enter_context(Observed.begin(invocation.store_url, ruleset, has_declared=has_declared))
         outcome = observed.run(
             lambda observer: trio.run(
@@ -248,27 +264,26 @@ def _execute(invocation: Invocation, wanted: Wanted, begun: Begun, how: _How) ->
         )
         if ruleset is not None and outcome.exit_code:
             note(denial(begun.folder / LOG))
-        return outcome, observed.inputs()
+        return _Done(outcome, observed.inputs(), reading.names())
 
 
-def _finish(invocation: Invocation, wanted: Wanted, begun: Begun, outcome: Outcome, inputs: Inputs) -> RunEnd | None:
+def _finish(invocation: Invocation, wanted: Wanted, begun: Begun, done: _Done) -> RunEnd | None:
     """Record the end. Where that fails, the command's own failure counts more."""
 
     async def write_end(repositories: Repositories) -> RunEnd:
-        return await finish(repositories, wanted, begun, outcome, inputs, invocation.state, note)
+        return await finish(repositories, wanted, begun, done.outcome, done.inputs, done.read, invocation.state, note)
 
     name = begun.start.name
     try:
         end = run_on_store(invocation, write_end)
     except FsdError as error:
         note(f"the end of run {name.run} is not recorded; its log is in {shown(str(begun.folder))}")
-        if not outcome.exit_code:
+        if not done.outcome.exit_code:
             raise
         note(str(error))
         return None
     for problem in end.problems:
         note(shown(problem))
-    add_outputs(invocation.state, wanted.top, wanted.output_paths, name.step)
     nested.report(wanted.variables, name, end, is_hit=False)
     note(f"run {name.run} of {name.repository} is recorded: fsd exp show {name.run[:_SHOWN_DIGITS]}")
     return end

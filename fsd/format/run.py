@@ -140,6 +140,8 @@ class RunStart:
     params: Mapping[str, Scalar] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     """Those of the params that were said on the command line."""
+    in_file: Mapping[str, Scalar] = field(default_factory=dict)
+    """What the file of params says of these: who reads only that knows nothing of the command line."""
     pins: tuple[RunPin, ...] = ()
     outputs: tuple[str, ...] = ()
     """Paths from the top of the work tree."""
@@ -148,6 +150,8 @@ class RunStart:
     """What of the code counts, from the top of the work tree; () for all of it."""
     dependencies: Mapping[str, str] = field(default_factory=dict)
     """What is read outside of the mount, as far as it was told of: by path the id of what was there."""
+    found: Mapping[str, str] = field(default_factory=dict)
+    """What other steps had left in the work tree as plain files, metrics among them: by path the id."""
     stdin: str | None = ""
     """The id of the file that is its standard input; '' where there is nothing to be read, None for what cannot be
     known before it is read, such as a pipe."""
@@ -187,6 +191,8 @@ class RunEnd:
     """Of the names that were looked up, those of which it is known."""
     made: tuple[bytes, ...] = ()
     """Commits of what runs made that it started itself."""
+    read: tuple[str, ...] = ()
+    """Of what it `found`, that which was read while it ran."""
     problems: tuple[str, ...] = ()
     """What did not go as it should have; a line each, for people."""
 
@@ -219,11 +225,13 @@ def encode_run_start(start: RunStart) -> bytes:
         "git": None if start.git is None else dict(start.git),
         "params": dict(start.params),
         "overrides": list(start.overrides),
+        "in_file": dict(start.in_file),
         "pins": [pin._asdict() | {"commit": None if pin.commit is None else pin.commit.hex()} for pin in start.pins],
         "outputs": list(start.outputs),
         "environment": dict(start.environment),
         "code_paths": list(start.code_paths),
         "dependencies": dict(start.dependencies),
+        "found": dict(start.found),
         "stdin": start.stdin,
         "outputs_before": list(start.outputs_before),
         "is_reusable": start.is_reusable,
@@ -247,6 +255,7 @@ def encode_run_end(end: RunEnd) -> bytes:
         "files": _tree_json(end.files),
         "sources": [list(source) for source in end.sources],
         "made": [commit.hex() for commit in end.made],
+        "read": list(end.read),
         "problems": list(end.problems),
     }
     data = seal_list(END_MAGIC, _with_header(header) + encode_inputs(end.inputs), MAX_RUN_BYTES)
@@ -297,11 +306,13 @@ def parse_run_start(data: bytes, what: str) -> RunStart:
             git=None if git is None else as_free_mapping(git, "git"),
             params=_params(header),
             overrides=_texts(header, "overrides"),
+            in_file=_params(header, "in_file"),
             pins=tuple(_pin(as_mapping(pin, "a pin")) for pin in as_list(member(header, "pins"), "pins")),
             outputs=_texts(header, "outputs"),
             environment=as_free_mapping(member(header, "environment"), "environment"),
             code_paths=_texts(header, "code_paths"),
-            dependencies=_dependencies(header),
+            dependencies=_ids(header, "dependencies"),
+            found=_ids(header, "found"),
             stdin=_stdin(header),
             outputs_before=_texts(header, "outputs_before"),
             is_reusable=_flag(header, "is_reusable"),
@@ -327,6 +338,7 @@ def parse_run_end(data: bytes, what: str) -> RunEnd:
             inputs=decode_inputs(rest, what),
             sources=tuple(_source(as_list(each, "a source")) for each in as_list(member(header, "sources"), "sources")),
             made=tuple(as_id(each, "made") for each in as_list(member(header, "made"), "made")),
+            read=_texts(header, "read"),
             problems=_texts(header, "problems"),
         )
     except ValueError as error:
@@ -384,9 +396,8 @@ def _source(row: list[Any]) -> RunSource:
     return RunSource(*(as_text(each, "a source") for each in row))
 
 
-def _dependencies(header: Mapping[str, Any]) -> dict[str, str]:
-    found = as_mapping(member(header, "dependencies"), "dependencies")
-    return {path: as_text(digest, "dependencies") for path, digest in found.items()}
+def _ids(header: Mapping[str, Any], name: str) -> dict[str, str]:
+    return {path: as_text(digest, name) for path, digest in as_mapping(member(header, name), name).items()}
 
 
 def _stdin(header: Mapping[str, Any]) -> str | None:
@@ -394,8 +405,8 @@ def _stdin(header: Mapping[str, Any]) -> str | None:
     return None if value is None else as_text(value, "stdin")
 
 
-def _params(header: Mapping[str, Any]) -> dict[str, Scalar]:
-    params = as_mapping(member(header, "params"), "params")
+def _params(header: Mapping[str, Any], name: str = "params") -> dict[str, Scalar]:
+    params = as_mapping(member(header, name), name)
     if not all(value is None or isinstance(value, str | int | float) for value in params.values()):
         raise ValueError("a param that is no text, number or truth value")
     return params

@@ -19,11 +19,10 @@ from fsd.tasks import gather
 
 
 async def differing_output(
-    repositories: Repositories, wanted: Wanted, there: Sequence[str], hit: Run, state: Path
+    repositories: Repositories, wanted: Wanted, there: Sequence[str], hit: Run | None, state: Path
 ) -> str:
     """The first of the outputs `there` (files and folders, paths from the top) that no run of the step made; '' if all
-    are of some run. A lease is held. Raises what a store raises."""
-    assert hit.end is not None
+    are of some run, of which `hit` is the likeliest. A lease is held. Raises what a store raises."""
     if not there:
         return ""
     paths = list(map(os.fsencode, there))
@@ -33,7 +32,8 @@ async def differing_output(
         if error.exit_code != FsdError.exit_code:
             raise
         return there[0]
-    if hit.end.outputs is not None and await _differing(repositories, found, hit.end.outputs, there) == "":
+    likeliest = None if hit is None or hit.end is None else hit.end.outputs
+    if likeliest is not None and await _differing(repositories, found, likeliest, there) == "":
         return ""
     names = [
         name for name, has_end in (await repositories.runs.names(wanted.repository, wanted.step)).items() if has_end

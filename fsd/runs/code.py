@@ -7,8 +7,6 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-import trio
-
 from fsd.errors import FsdError
 from fsd.format.model import Kind
 from fsd.format.run import RunStart, StoredTree
@@ -24,18 +22,23 @@ _ATTEMPTS = 3
 """An editor that saves a file while it is being read is waited out."""
 
 
-async def store_code(
-    repositories: Repositories, wanted: Wanted, left_out: Collection[str], places: Sequence[bytes], state: Path
-) -> StoredTree | None:
-    """Store it; None where nothing says what is code: no Git, and no paths. `left_out` are links and outputs, from the
-    top; `places` fsd's own. A lease is held. Raises as `store_picked`."""
-    if not wanted.has_git and not wanted.code_paths:
-        return None
-    names = await trio.to_thread.run_sync(names_of_code, wanted)
+def files_to_store(wanted: Wanted, left_out: Collection[str], places: Sequence[bytes]) -> list[str]:
+    """Paths from the top of all that is code. `left_out` are links and outputs, from the top; `places` fsd's own.
+    Blocks."""
     here = below(wanted.directory, wanted.top)
     others = [*left_out, *(os.path.join(here, name) for name in (params.FILE_NAME, *metrics.WRITTEN))]
     others += _those_in(wanted.top, places)
-    chosen = [os.fsencode(name) for name in names if not is_below_any(name, others)]
+    return sorted(name for name in names_of_code(wanted) if not is_below_any(name, others))
+
+
+async def store_code(
+    repositories: Repositories, wanted: Wanted, names: Sequence[str], state: Path
+) -> StoredTree | None:
+    """Store these files; None where nothing says what is code: no Git, and no paths. A lease is held. Raises as
+    `store_picked`."""
+    if not wanted.has_git and not wanted.code_paths:
+        return None
+    chosen = list(map(os.fsencode, names))
     for attempt in range(_ATTEMPTS):
         try:
             return await store_picked(repositories, wanted.repository, wanted.top, chosen, state=state)
@@ -48,6 +51,8 @@ async def store_code(
 def names_of_code(wanted: Wanted) -> set[str]:
     """Paths from the top of what may be code. Blocks."""
     names = worktree.files(wanted.top) if wanted.has_git else set()
+    # Made from the rest by Python itself.
+    names = {name for name in names if "__pycache__" not in name.split("/")}
     # What is named outright counts, also if Git is told to ignore it.
     return names | set(walked(wanted.top, wanted.code_paths))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import trio
@@ -11,21 +11,20 @@ import trio
 from fsd.errors import NotFoundError
 from fsd.repo.repository import Repositories
 from fsd.repo.revisions import resolve
+from fsd.runs import metrics
 from fsd.runs.dependencies import digest_of
 from fsd.runs.links import below, is_below_any, target_of, text_of
 from fsd.runs.variables import normalised
 from fsd.runs.wanted import Wanted
 
 
-async def dependency_ids(repositories: Repositories, wanted: Wanted, outputs: Iterable[str]) -> dict[str, str]:
-    """By path, the id of what is there: for the declared ones, and for those of `outputs` of other steps that are real
-    files or folders: what is a link is seen when it is read.
+async def dependency_ids(repositories: Repositories, wanted: Wanted) -> dict[str, str]:
+    """By path, the id of what is there, for what is declared.
 
-    Raises NotFoundError for what is declared and not there, and as `digest_of`.
+    Raises NotFoundError for what is not there, and as `digest_of`.
     """
-    real = await trio.to_thread.run_sync(_real, wanted, tuple(outputs))
     found = {}
-    for path in dict.fromkeys([*wanted.dependencies, *real]):
+    for path in dict.fromkeys(wanted.dependencies):
         target = target_of(path, wanted.mountpoints)
         if target is None:
             found[_shown(path, wanted)] = await trio.to_thread.run_sync(digest_of, path)
@@ -40,11 +39,19 @@ async def dependency_ids(repositories: Repositories, wanted: Wanted, outputs: It
     return found
 
 
-def _real(wanted: Wanted, outputs: tuple[str, ...]) -> list[Path]:
-    """Those of some outputs that are neither links nor in one of this step's."""
+def found_ids(wanted: Wanted, known: Mapping[str, str]) -> dict[str, str]:
+    """By path from the top, the id of what other steps left as plain files or folders: what is a link is seen when it
+    is read. `known` has the steps of outputs by path; metrics lie there, too, whoever wrote them. Blocks. Raises as
+    `digest_of`."""
     own = wanted.output_paths
-    paths = [wanted.top / path for path in outputs if not is_below_any(path, own)]
-    return [path for path in paths if os.path.lexists(path) and not path.is_symlink()]
+    paths = {*known, *(below(path, wanted.top) for path in metrics.files_in(wanted.directory))}
+    paths = {path for path in paths if known.get(path) != wanted.step and not is_below_any(path, own)}
+    places = {path: wanted.top / path for path in sorted(paths)}
+    return {
+        text_of(path): digest_of(place)
+        for path, place in places.items()
+        if os.path.lexists(place) and not place.is_symlink()
+    }
 
 
 def _shown(path: Path, wanted: Wanted) -> str:

@@ -24,6 +24,7 @@ class Meanings:
     def __init__(self, repositories: Repositories, refs: RefCache) -> None:
         """`refs` is to be new: it knows nothing yet."""
         self._repositories = repositories
+        refs.prime_runs()
         self._refs = refs
         self._versions = Versions(repositories, refs)
         self.read_ahead_pages = repositories.limits.listing_read_ahead_pages

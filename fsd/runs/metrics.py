@@ -43,7 +43,7 @@ class Measured(NamedTuple):
 def statuses(directory: Path) -> dict[str, _Status]:
     """What the files look like now, by path."""
     found = {}
-    for path in _files(directory):
+    for path in files_in(directory):
         try:
             status = path.stat()
         except OSError:
@@ -56,7 +56,7 @@ def measured(directory: Path, before: Mapping[str, _Status]) -> Measured:
     """What files say that do not look as they did `before`."""
     found = Measured({}, [], [])
     now = statuses(directory)
-    for path in _files(directory):
+    for path in files_in(directory):
         if before.get(os.fspath(path)) == now.get(os.fspath(path)):
             continue
         found.files.append(path)
@@ -74,7 +74,7 @@ def keep_curves(directory: Path, before: Mapping[str, _Status], folder: Path) ->
     """Copy the curves that do not look as they did `before` to `folder`, below `CURVES`. What cannot be read is no
     curve: `measured` tells of it."""
     now = statuses(directory)
-    for path in _files(directory):
+    for path in files_in(directory):
         if path.suffix == ".json" or before.get(os.fspath(path)) == now.get(os.fspath(path)):
             continue
         with suppress(OSError):
@@ -87,7 +87,8 @@ def _curve_folder(path: Path, directory: Path) -> Path:
     return next(directory / each for each in CURVE_FOLDERS if path.is_relative_to(directory / each))
 
 
-def _files(directory: Path) -> Iterator[Path]:
+def files_in(directory: Path) -> Iterator[Path]:
+    """Where metrics are, below the folder of a command."""
     # Curves first: where both speak of a metric, the summary counts.
     for folder in CURVE_FOLDERS:
         yield from sorted((directory / folder).rglob("*.tsv"))

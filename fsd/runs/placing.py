@@ -44,6 +44,15 @@ def take_links_away(wanted: Wanted) -> None:
                 raise FsdError(f"cannot remove the link {path}: {error.strerror}") from error
 
 
+def take_away(top: Path, paths: Sequence[str]) -> None:
+    """Remove outputs, paths from the top, that are in the store as they are. Blocks. Raises FsdError."""
+    for path in paths:
+        try:
+            _remove(top / path)
+        except OSError as error:
+            raise FsdError(f"cannot remove {top / path}: {error.strerror}") from error
+
+
 def is_free(path: Path) -> bool:
     """Whether nothing is there, or an empty folder."""
     try:

@@ -29,14 +29,15 @@ from fsd.publish.guard import is_at_or_below, places_of_fsd
 from fsd.publish.picked import store_picked
 from fsd.repo.repository import Repositories
 from fsd.runs import environment, metrics, nested, params, variables, written
-from fsd.runs.code import files_of_code, store_code
-from fsd.runs.declared import dependency_ids
+from fsd.runs.code import files_of_code, files_to_store, store_code
+from fsd.runs.declared import dependency_ids, found_ids
 from fsd.runs.execute import Outcome
-from fsd.runs.known_outputs import read_outputs
+from fsd.runs.known_outputs import add_outputs, read_outputs
 from fsd.runs.links import below, find_links, resolved_pins, text_of
 from fsd.runs.process import this_process
 from fsd.runs.reporting import read_report
 from fsd.runs.sources import find_sources
+from fsd.runs.staying import Statuses, statuses, what_changed
 from fsd.runs.wanted import Wanted, check, check_outputs, read_params
 from fsd.tasks import one_error
 
@@ -46,12 +47,23 @@ METRICS = "metrics.json"
 
 
 @dataclass(slots=True)
+class Described:
+    """What is about to run."""
+
+    start: RunStart
+    statuses: Statuses
+    """How the files looked, before any was read, by which it is compared with other runs."""
+
+
+@dataclass(slots=True)
 class Begun:
     """A run whose start is written down."""
 
     start: RunStart
     folder: Path
     """Where its files are while it runs."""
+    compared: Statuses = field(default_factory=dict)
+    """See `Described.statuses`."""
     statuses: Mapping[str, Any] = field(default_factory=dict)
     """How files of metrics looked before."""
 
@@ -61,7 +73,9 @@ def folder_of_runs(state: Path) -> Path:
     return state / "runs"
 
 
-async def describe(repositories: Repositories, wanted: Wanted, state: Path, *, is_asked_only: bool = False) -> RunStart:
+async def describe(
+    repositories: Repositories, wanted: Wanted, state: Path, *, is_asked_only: bool = False
+) -> Described:
     """What is about to run, as it will be written down. A lease is held: code and pins are kept from now on.
 
     With `is_asked_only` no file of the work tree is changed. Raises as `check` and `store_picked`, and what a store
@@ -74,24 +88,30 @@ async def describe(repositories: Repositories, wanted: Wanted, state: Path, *, i
         if not is_at_or_below(os.fsencode(wanted.top), place)
     ]
     check_outputs(wanted, places)
-    values = await trio.to_thread.run_sync(lambda: read_params(wanted, write=not is_asked_only))
+    declared = await trio.to_thread.run_sync(statuses, [*wanted.dependencies, wanted.directory / params.FILE_NAME])
+    values, in_file = await trio.to_thread.run_sync(lambda: read_params(wanted, write=not is_asked_only))
+    if not is_asked_only and wanted.write_params:
+        declared |= await trio.to_thread.run_sync(statuses, [wanted.directory / params.FILE_NAME])
     folder_of_runs(state).mkdir(parents=True, exist_ok=True)
     # Before anything is taken to be there: what gc is about to delete is known from now on.
     await repositories.leases.take()
     known = await trio.to_thread.run_sync(read_outputs, state, wanted.top)
     parts = _Parts(repositories, wanted, known, places, state)
+    parts.statuses |= declared
     with one_error():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(parts.describe_surroundings, program)
             nursery.start_soon(parts.read_git)
             nursery.start_soon(parts.read_dependencies)
             nursery.start_soon(parts.read_links_and_code)
-    return replace(
+    start = replace(
         parts.start,
         name=RunName(wanted.repository, wanted.step, secrets.token_hex(RUN_HEX_DIGITS // 2)),
         time_us=repositories.clock(),
         params=values,
+        in_file=in_file,
     )
+    return Described(start, parts.statuses)
 
 
 class _Parts:
@@ -106,6 +126,7 @@ class _Parts:
         """Outputs of all steps, by path."""
         self._places = places
         self._state = state
+        self.statuses: Statuses = {}
         self.start = RunStart(
             name=RunName(wanted.repository, wanted.step, ""),
             time_us=0,
@@ -134,9 +155,10 @@ class _Parts:
             self.start = replace(self.start, git=git._asdict())
 
     async def read_dependencies(self) -> None:
-        others = [path for path, step in self._known.items() if step != self._wanted.step]
-        found = await dependency_ids(self._repositories, self._wanted, others)
-        self.start = replace(self.start, dependencies=found)
+        declared = await dependency_ids(self._repositories, self._wanted)
+        self.start = replace(self.start, dependencies=declared)
+        found = await trio.to_thread.run_sync(found_ids, self._wanted, self._known)
+        self.start = replace(self.start, found=found)
 
     async def read_links_and_code(self) -> None:
         wanted = self._wanted
@@ -154,13 +176,19 @@ class _Parts:
         self.start = replace(self.start, pins=pins)
 
     async def _store_code(self, left_out: set[str]) -> None:
-        code = await store_code(self._repositories, self._wanted, left_out, self._places, self._state)
+        names = await trio.to_thread.run_sync(files_to_store, self._wanted, left_out, self._places)
+        counted = [self._wanted.top / name for name in names if self._wanted.counts(name)]
+        self.statuses |= await trio.to_thread.run_sync(statuses, counted)
+        code = await store_code(self._repositories, self._wanted, names, self._state)
         self.start = replace(self.start, code=code)
 
 
-async def begin(repositories: Repositories, wanted: Wanted, start: RunStart, state: Path) -> Begun:
-    """Write down what `describe` found. The same lease is held. Raises UsageError for what cannot be written down, and
-    what a store raises."""
+async def begin(
+    repositories: Repositories, wanted: Wanted, described: Described, there: Sequence[str], state: Path
+) -> Begun:
+    """Write down what `describe` found; `there` are the outputs that are there. The same lease is held. Raises
+    UsageError for what cannot be written down, and what a store raises."""
+    start = replace(described.start, outputs_before=tuple(map(text_of, there)))
     folder = folder_of_runs(state) / start.name.run
     folder.mkdir(parents=True, mode=0o700)
     try:
@@ -170,7 +198,7 @@ async def begin(repositories: Repositories, wanted: Wanted, start: RunStart, sta
         if isinstance(error, ValueError):
             raise UsageError(f"the run cannot be written down: {error}") from error
         raise
-    return Begun(start, folder, metrics.statuses(wanted.directory))
+    return Begun(start, folder, described.statuses, metrics.statuses(wanted.directory))
 
 
 async def finish(
@@ -179,10 +207,11 @@ async def finish(
     begun: Begun,
     outcome: Outcome,
     inputs: Inputs,
+    read: Sequence[str],
     state: Path,
     say: Callable[[str], None],
 ) -> RunEnd:
-    """Write down what came of it. `say` is told what a person should know.
+    """Write down what came of it; `read` is what was read of what it found. `say` is told what a person should know.
 
     What cannot be stored is a problem of the run's, and the rest is written down all the same. Raises what a store
     raises; the run's folder is then left.
@@ -201,6 +230,9 @@ async def finish(
     _copy(found.files, wanted.directory, begun.folder / written.FOLDER)
     inner = await nested.read(repositories, begun.folder / nested.FILE_NAME)
     inputs = nested.merged(inputs, inner)
+    compared = [Path(path) for path in begun.compared]
+    changed = what_changed(begun.compared, await trio.to_thread.run_sync(statuses, compared), wanted.top)
+    inputs = replace(inputs, problem=inputs.problem or changed)
     async with repositories.leases.held("run"):
         outputs = await _store_outputs(repositories, wanted, outcome, problems, state) if wanted.outputs else None
         names = list(map(os.fsencode, os.listdir(begun.folder)))
@@ -219,9 +251,12 @@ async def finish(
             inputs=inputs,
             sources=sources,
             made=inner.made,
+            read=tuple(read),
             problems=tuple(map(text_of, problems)),
         )
         await repositories.runs.write_end(end)
+    theirs = [*wanted.output_paths, *(below(path, wanted.top) for path in found.files)]
+    await trio.to_thread.run_sync(add_outputs, state, wanted.top, theirs, wanted.step)
     shutil.rmtree(begun.folder, ignore_errors=True)
     return end
 

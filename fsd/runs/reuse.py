@@ -122,6 +122,7 @@ class _Search:
         """Why what a run made is not what would be made now; [] if it is."""
         run = Run(start, end)
         reasons = list(_unusable_end(start, end))
+        reasons += [f"{path} changed" for path in end.read if self._now.found.get(path) != start.found.get(path)]
         if not reasons and any(self._replaced.now(commit) != commit for commit in run.commits):
             reasons = ["what it read or made was purged"]
         if not reasons:

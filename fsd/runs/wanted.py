@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fsd.errors import NotFoundError, UsageError
 from fsd.format.keys import check_repository_name
@@ -13,7 +14,7 @@ from fsd.format.run import STEP_HEX_DIGITS, Scalar
 from fsd.ids import content_id
 from fsd.publish.guard import is_at_or_below
 from fsd.runs import environment, params
-from fsd.runs.links import below
+from fsd.runs.links import below, is_below_any
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class Wanted:
         """The outputs, from the top."""
         return tuple(below(path, self.top) for path in self.outputs)
 
+    def counts(self, name: str) -> bool:
+        """Whether a path from the top is of the code that counts."""
+        paths = [below(path, self.top) for path in self.code_paths]
+        return not paths or "" in paths or is_below_any(name, paths)
+
 
 def check(wanted: Wanted) -> str:
     """The program that is going to run. Raises what can be known before anything is done: UsageError, NotFoundError."""
@@ -91,20 +97,32 @@ def check_outputs(wanted: Wanted, places: Sequence[bytes]) -> None:
                 )
 
 
-def read_params(wanted: Wanted, *, write: bool) -> dict[str, Scalar]:
-    """The params that count. With `write`, those that are overridden are written to the file if that is asked for.
-    Blocks."""
+class Params(NamedTuple):
+    """What a run is told."""
+
+    values: dict[str, Scalar]
+    """Those that count, by name."""
+    in_file: dict[str, Scalar]
+    """What the file says of those that the command line overrides."""
+
+
+def read_params(wanted: Wanted, *, write: bool) -> Params:
+    """The params of a run. With `write`, those that are overridden are written to the file if that is asked for.
+    Blocks. Raises UsageError, NotFoundError."""
     path = wanted.directory / params.FILE_NAME
     try:
         text = path.read_text()
     except FileNotFoundError:
         if wanted.write_params and wanted.overrides:
             raise NotFoundError(f"there is no {path} to write params to") from None
-        return params.overridden({}, wanted.overrides)
+        return Params(params.overridden({}, wanted.overrides), {})
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8") from None
     if wanted.write_params and wanted.overrides:
         text = params.rewritten(text, wanted.overrides, os.fspath(path))
         if write:
             path.write_text(text)
-    return params.overridden(params.parse_params(text, os.fspath(path)), wanted.overrides)
+    said = params.parse_params(text, os.fspath(path))
+    names = {override.name for override in wanted.overrides}
+    in_file = {name: value for name, value in said.items() if name in names}
+    return Params(params.overridden(said, wanted.overrides), in_file)
