@@ -101,6 +101,12 @@ def autojump_clock() -> trio.testing.MockClock:
     return trio.testing.MockClock(autojump_threshold=0)
 
 
+@pytest.fixture
+def mock_clock() -> trio.testing.MockClock:
+    """Virtual time, which stands still but where the test lets it `jump`: for who waits for threads, too."""
+    return trio.testing.MockClock()
+
+
 _OF_THE_MACHINE = ("AWS_", "AZURE_", "CLOUDSDK_", "GIT_", "GOOGLE_", "STORAGE_EMULATOR_")
 """How the variables begin by which Git and the clouds' clients find configuration and credentials."""
 

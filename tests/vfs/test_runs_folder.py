@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import trio.testing
+from trio.testing import MockClock
 
 from fsd.errors import CorruptDataError, StoreUnreachableError, UsageError
 from fsd.format.commit import Commit, encode_commit
@@ -192,8 +193,7 @@ async def test_ids_and_their_beginnings(tmp_path: Path) -> None:
         assert (await world.stat(path_of(RUN[:5]))).entry_timeout_s == SHORT_S
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_the_store_is_asked_once_a_second(tmp_path: Path) -> None:
+async def test_the_store_is_asked_once_a_second(tmp_path: Path, mock_clock: MockClock) -> None:
     store = await new_runs()
     async with store.shown(tmp_path) as world:
         await trio.testing.wait_all_tasks_blocked()  # which repositories have runs was asked for in the background
@@ -204,7 +204,7 @@ async def test_the_store_is_asked_once_a_second(tmp_path: Path) -> None:
             await world.lookup(path_of("ffff"))
         assert [each for each in world.requests() if "runs/" in each] == ["list runs/"]
         await store.start("f" * 16)
-        await trio.sleep(SHORT_S)
+        mock_clock.jump(SHORT_S)
         assert b"f" * 16 in await world.names(b".runs")
         assert await target(world, path_of("ffff")) == b"f" * 16
         await world.content(path_of(RUN, "log"))
@@ -221,8 +221,7 @@ async def test_limits_may_change(tmp_path: Path) -> None:
         assert (await world.stat(path_of(RUN[:5]))).entry_timeout_s == 7
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_listing_shows_no_name_twice_whatever_comes(tmp_path: Path) -> None:
+async def test_a_listing_shows_no_name_twice_whatever_comes(tmp_path: Path, mock_clock: MockClock) -> None:
     store = await new_runs()
     async with store.shown(tmp_path) as world:
         top = (await world.stat(b".runs")).ino
@@ -230,21 +229,20 @@ async def test_a_listing_shows_no_name_twice_whatever_comes(tmp_path: Path) -> N
         assert len(first) == 3
         for run in ("0" * 16, "f" * 16):
             await store.start(run)
-        await trio.sleep(SHORT_S)
+        mock_clock.jump(SHORT_S)
         rest = await world.listing(top, first[0][-1])
         assert sorted(entry[0] for entry in (first[0], *rest)) == sorted(
             map(str.encode, (RUN, OTHER, GOING_ON, "0" * 16, "f" * 16))
         )
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_when_the_store_is_away(tmp_path: Path) -> None:
+async def test_when_the_store_is_away(tmp_path: Path, mock_clock: MockClock) -> None:
     store = await new_runs()
     async with store.shown(tmp_path) as world:
         await world.names(b".runs")
         await world.content(path_of(RUN, "log"))
         world.store.inject(("get", "list"), "*", Fail(StoreUnreachableError("away")), times=math.inf)
-        await trio.sleep(10 * SHORT_S)
+        mock_clock.jump(10 * SHORT_S)
         assert len(await world.names(b".runs")) == 3
         assert await world.content(path_of(RUN, "log")) == FILES[b"log"]
         with pytest.raises(StoreUnreachableError, match="away"):
@@ -270,8 +268,7 @@ async def test_behind_a_web_server_no_run_is_known(tmp_path: Path, monkeypatch: 
 # --- what changes
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_run_that_goes_on_until_it_ends(tmp_path: Path) -> None:
+async def test_a_run_that_goes_on_until_it_ends(tmp_path: Path, mock_clock: MockClock) -> None:
     store = await new_runs()
     async with store.shown(tmp_path) as world:
         run = await world.stat(path_of(GOING_ON))
@@ -282,7 +279,7 @@ async def test_a_run_that_goes_on_until_it_ends(tmp_path: Path) -> None:
         assert (await world.stat(path_of(GOING_ON, "run.json"))).ino == before.ino, "it says the same"
         assert await world.lookup(path_of(GOING_ON, "log")) == Missing(SHORT_S)
         await store.end(GOING_ON)
-        await trio.sleep(SHORT_S)
+        mock_clock.jump(SHORT_S)
         after = await world.stat(path_of(GOING_ON, "run.json"))
         assert (after.entry_timeout_s, after.mtime_ns, after.ino == before.ino) == (FOREVER_S, END_NS, False)
         assert b'"has_ended": true' in await world.read(after.ino, 0, 1000)
@@ -303,19 +300,18 @@ async def test_a_run_without_outputs(tmp_path: Path) -> None:
             assert await world.lookup(path_of(RUN, name)) == Missing(FOREVER_S)
 
 
-@pytest.mark.usefixtures("autojump_clock")
-async def test_what_was_purged_leads_to_what_took_its_place(tmp_path: Path) -> None:
+async def test_what_was_purged_leads_to_what_took_its_place(tmp_path: Path, mock_clock: MockClock) -> None:
     store = await new_runs()
     new = await store.hidden({b"out/model": b"without the secret"})
     async with store.shown(tmp_path) as world:
         old = await target(world, path_of(RUN, "outputs"))
         await store.runs.note_replaced("1" * 32, {store.outputs: new, store.code: None})
-        await trio.sleep(SHORT_S)
+        mock_clock.jump(SHORT_S)
         assert await target(world, path_of(RUN, "outputs")) == b"../../digits/" + new.hex().encode() != old
         gone = await target(world, path_of(RUN, "code"))
         assert gone == b"../../digits/" + store.code.hex().encode(), "it leads nowhere, once gc has been there"
         await store.runs.note_replaced("2" * 32, {store.files: await store.hidden({b"log": b"(purged)"})})
-        await trio.sleep(SHORT_S)
+        mock_clock.jump(SHORT_S)
         assert await world.content(path_of(RUN, "log")) == b"(purged)"
 
 
