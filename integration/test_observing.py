@@ -298,6 +298,34 @@ def test_nothing_is_left_of_a_view(place: Place) -> None:
     wait_for(lambda: inodes() == before, "the kernel forgets")
 
 
+def test_what_killed_runs_left_is_forgotten_when_there_is_too_much(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        skip_without_user_namespaces()
+    (tmp_path / "home").mkdir()
+    Program(tmp_path / "home").configure(observed_runs=1)
+    place = make_place(tmp_path)
+    try:
+        observer = subprocess.Popen(
+            [*place.wrapper, *place.observer("sh", "-c", f"cat {place.v1}/a; read go")],
+            env=place.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert observer.stdin is not None
+        assert observer.stdout is not None
+        assert observer.stdout.readline() == "1\n"
+        observer.kill()
+        observer.wait(30)
+        observer.stdin.close()  # and with that the command ends
+        observer.stdout.close()
+        assert place.observed() == 1
+        wait_for(lambda: place.shell(f"cat {place.v1}/b").inputs.problem == "", "there is room again")
+        assert place.observed() == 0
+    finally:
+        sweep(tmp_path)
+
+
 # --- what cannot be known
 
 

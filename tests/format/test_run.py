@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsd.errors import CorruptDataError
-from fsd.format.inputs import Inputs, ListingInputs, NameInputs, VersionInputs, decode_inputs, encode_inputs
+from fsd.format.inputs import (
+    Inputs,
+    ListingInputs,
+    NameInputs,
+    VersionInputs,
+    decode_inputs,
+    digest_of_names,
+    encode_inputs,
+)
 from fsd.format.positions import Stretches, stretches_of
 from fsd.format.run import (
     END_MAGIC,
@@ -30,6 +38,7 @@ from fsd.format.run import (
     parse_run_start,
 )
 from fsd.format.sealed import seal_list, unseal_list
+from fsd.ids import content_id
 
 NAME = RunName("digits", "5" * 32, "a" * 16)
 TREE = StoredTree(b"c" * 32, b"t" * 32)
@@ -206,3 +215,10 @@ def test_keys() -> None:
         assert parse_run_key(NAME.key(part)) == (NAME, part)
     for key in ("runs/digits/55/aa.start", NAME.key("other"), "runs/index/" + NAME.key("end")[12:], "refs/a/b"):
         assert parse_run_key(key) is None
+
+
+def test_names_of_a_listing_are_told_from_others() -> None:
+    digest = digest_of_names([("v1", False), ("main", True)])
+    assert digest == content_id(b"main@\0v1/") == digest_of_names([("main", True), ("v1", False)])
+    others = ([], [("main", True)], [("main", False), ("v1", False)], [("main", True), ("v1", True)])
+    assert digest not in map(digest_of_names, others)
