@@ -178,8 +178,12 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     # Not below pytest's folder, which other sessions of it shut again for everybody else.
     with tempfile.TemporaryDirectory(prefix="fsd-observing-") as name:
         folder = Path(name)
-        yield make_place(folder, wrapper)
-        sweep(folder)
+        try:
+            made = make_place(folder, wrapper)
+            yield made
+            made.program("umount", made.mount)  # its daemon has ended then, and writes nothing here any more
+        finally:
+            sweep(folder)
 
 
 # --- what the kernel knew before
