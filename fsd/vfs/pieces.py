@@ -35,6 +35,11 @@ class Recipes(Protocol):
         """The same with the placements that the store has now (`Objects.fresh_recipe`)."""
 
 
+CHUNK_BYTES_AT_LEAST = 128
+SPARE_CHUNKS = 4096
+"""A run of bytes is in no more chunks than if each had this length, and so many besides. Publishers make none of less
+than 256 bytes, but at the end of a file; who means harm could have a read of a megabyte gather a million."""
+
 RECIPES_AT_ONCE = 8
 """Of one stretch of a file, loaded anew."""
 
@@ -129,7 +134,8 @@ class Pieces:
 
     def _run(self, start: int, end: int, loaded: dict[bytes, Recipe]) -> ChunkRun:
         if self._level:
-            return self._descend(self._level, self._starts, self._ids.__getitem__, start, end, loaded)
+            most = (end - start) // CHUNK_BYTES_AT_LEAST + SPARE_CHUNKS
+            return self._descend(self._level, self._starts, self._ids.__getitem__, start, end, loaded, most)
         first = bisect_right(self._starts, start) - 1
         last = bisect_left(self._starts, end, lo=first)
         return ChunkRun(self._chunks[first:last], start - self._starts[first])
@@ -142,8 +148,12 @@ class Pieces:
         start: int,
         end: int,
         loaded: dict[bytes, Recipe],
+        most: int,
     ) -> ChunkRun:
-        """The run below pieces of `level`, which is above 0; offsets count from the first piece."""
+        """The run below pieces of `level`, which is above 0; offsets count from the first piece.
+
+        Raises CorruptDataError for more than `most` chunks.
+        """
         chunks: list[PlacedChunk] = []
         skip = 0
         first = bisect_right(starts, start) - 1
@@ -153,10 +163,14 @@ class Pieces:
             low, high = max(start - base, 0), min(end - base, length)
             recipe = self._recipe(id_at(position), level - 1, length, loaded)
             if recipe.level:
-                below = self._descend(recipe.level, recipe.starts, recipe.id, low, high, loaded)
+                left = most - len(chunks)
+                below = self._descend(recipe.level, recipe.starts, recipe.id, low, high, loaded, left)
             else:
                 chunk = recipe.find(low)
-                below = ChunkRun(recipe.chunks(chunk, recipe.find(high - 1) + 1 - chunk), low - recipe.starts[chunk])
+                number = recipe.find(high - 1) + 1 - chunk
+                if len(chunks) + number > most:
+                    raise CorruptDataError(f"recipe {id_at(position).hex()} has chunks that are impossibly short")
+                below = ChunkRun(recipe.chunks(chunk, number), low - recipe.starts[chunk])
             if not chunks:
                 skip = below.skip
             chunks += below.chunks

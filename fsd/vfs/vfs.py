@@ -252,7 +252,11 @@ class Vfs:
             return wanted
         for observe in self._observers:
             observe(wanted)
-        data = self._reads.read_nowait(wanted)
+        try:
+            data = self._reads.read_nowait(wanted)
+        except FsdError as error:
+            self._record(error, ino)
+            raise
         if data is not None:
             self.read_bytes += wanted.end - wanted.start
         return data

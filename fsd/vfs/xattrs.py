@@ -18,7 +18,7 @@ from fsd.vfs.pieces import Pieces, Recipes
 
 PREFIX = b"user.fsd."
 
-_RUN_BYTES = 64 * MIB
+_RUN_BYTES = 8 * MIB
 """Of a large file, how much is looked at between two checkpoints."""
 
 FROM_CONTENT = (b"user.fsd.blake3", b"user.fsd.size")
