@@ -88,7 +88,10 @@ def encode_keys(keys: Sequence[Listed]) -> bytes:
 def parse_keys(data: bytes, what: str) -> list[Listed]:
     """What a part lists. Raises CorruptDataError."""
     found = []
-    for line in unseal_list(MAGIC, data, what, MAX_BODY_BYTES).decode(errors="replace").splitlines():
+    body = unseal_list(MAGIC, data, what, MAX_BODY_BYTES)
+    if body.count(b"\n") >= MAX_PART_KEYS:
+        raise CorruptDataError(f"{what} lists more than {MAX_PART_KEYS:,} keys")
+    for line in body.decode(errors="replace").split("\n") if body else ():
         key, _, rest = line.partition(" ")
         modified, _, version = rest.partition(" ")
         if not _TIME.match(modified):

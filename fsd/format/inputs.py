@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from fsd.errors import CorruptDataError
 from fsd.format.fields import as_id, as_integer, as_list, as_mapping, as_text, decode_json, encode_json, member
-from fsd.format.limits import MAX_ENTRIES, MAX_RUN_HEADER_BYTES
-from fsd.format.positions import Stretches, decode_positions, encode_positions
+from fsd.format.limits import MAX_ENTRIES, MAX_RUN_HEADER_BYTES, MAX_RUN_INPUTS
+from fsd.format.positions import Stretches, count_stretches, decode_positions, encode_positions
 from fsd.ids import content_id
 
 _LENGTH = struct.Struct("<I")
@@ -142,7 +142,7 @@ def decode_inputs(data: bytes, what: str) -> Inputs:
 
 def _versions(listed: list[Any], columns: bytes, what: str) -> tuple[VersionInputs, ...]:
     found = []
-    at = 0
+    at, left = 0, MAX_RUN_INPUTS
     for each in listed:
         body = as_mapping(each, "a version")
         sizes = [as_integer(size, "bytes") for size in as_list(member(body, "bytes"), "bytes")]
@@ -152,6 +152,9 @@ def _versions(listed: list[Any], columns: bytes, what: str) -> tuple[VersionInpu
         for size in sizes:
             parts.append(columns[at : at + size])
             at += size
+        left -= sum(map(count_stretches, parts[:2])) + parts[2].count(b"\0")
+        if left < 0:
+            raise ValueError(f"more than {MAX_RUN_INPUTS:,} stretches and missing paths")
         found.append(_version(body, parts, what))
     if at != len(columns):
         raise ValueError("more inputs than are announced")

@@ -26,6 +26,9 @@ from fsd.errors import UsageError
 MAX_CHARACTERS = 64 * 1024
 """Of all patterns of a rule together: to make them ready takes up to half a second, for which a mount would wait."""
 
+_REMEMBERED_CHARACTERS = 4096
+_SHOWN_CHARACTERS = 80
+
 _ANY = "[^/]"
 
 
@@ -61,13 +64,22 @@ def encode_path(text: str) -> bytes:
 
 
 def _compile(expressions: Sequence[str]) -> re.Pattern[str] | None:
-    return re.compile(rf"(?s:{'|'.join(expressions)})\Z") if expressions else None
+    if not expressions:
+        return None
+    compiled = re.compile(rf"(?s:{'|'.join(expressions)})\Z")
+    if len(compiled.pattern) > _REMEMBERED_CHARACTERS:
+        re.purge()  # it remembers 512 of them, of a megabyte each
+    return compiled
+
+
+def _shown(pattern: str) -> str:
+    return repr(pattern) if len(pattern) <= _SHOWN_CHARACTERS else f"{pattern[:_SHOWN_CHARACTERS]!r}…"
 
 
 def _translate(pattern: str) -> str:
     """A regular expression for the whole of what `pattern` matches."""
     if not pattern.strip("/"):
-        raise UsageError(f"{pattern!r} is not a pattern", hint="write '**' for everything")
+        raise UsageError(f"{_shown(pattern)} is not a pattern", hint="write '**' for everything")
     text = pattern.removeprefix("/")
     text = text + "**" if text.endswith("/") else text
     parts: list[str | _Gap] = [""]
@@ -133,7 +145,7 @@ def _next_part(pattern: str, text: str, at: int) -> tuple[str | _Gap, int]:
         return _translate_class(pattern, text, at)
     if character == "\\":
         if at + 1 == len(text):
-            raise UsageError(f"pattern {pattern!r} ends in a backslash", hint="write two for one")
+            raise UsageError(f"pattern {_shown(pattern)} ends in a backslash", hint="write two for one")
         return re.escape(text[at + 1]), at + 2
     return re.escape(character), at + 1
 
@@ -143,7 +155,9 @@ def _translate_class(pattern: str, text: str, at: int) -> tuple[str, int]:
     start = at + 2 if text.startswith("[!", at) else at + 1
     end = text.find("]", start + 1)
     if end < 0:
-        raise UsageError(f"pattern {pattern!r} has a '[' without its ']'", hint="write '\\[' for the character itself")
+        raise UsageError(
+            f"pattern {_shown(pattern)} has a '[' without its ']'", hint="write '\\[' for the character itself"
+        )
     members, at = "", start
     while at < end:
         first = last = text[at]
@@ -151,7 +165,7 @@ def _translate_class(pattern: str, text: str, at: int) -> tuple[str, int]:
             last = text[at + 2]
             at += 2
         if last < first:
-            raise UsageError(f"pattern {pattern!r} has a range from {first!r} down to {last!r}")
+            raise UsageError(f"pattern {_shown(pattern)} has a range from {first!r} down to {last!r}")
         members += f"{re.escape(first)}-{re.escape(last)}"
         at += 1
     return f"(?!/)[{'^' if text[start - 1] == '!' else ''}{members}]", end + 1

@@ -11,7 +11,7 @@ read (docs/decisions/0122).
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
@@ -96,7 +96,7 @@ class Pieces:
             except _RecipeNeededError as needed:
                 loaded[needed.recipe_id] = await self._recipes.recipe(needed.recipe_id)
 
-    async def all_runs(self, run_bytes: int) -> AsyncIterator[Sequence[PlacedChunk]]:
+    async def all_runs(self, run_bytes: int) -> AsyncGenerator[Sequence[PlacedChunk], None]:
         """All chunks in order, those of about `run_bytes` at a time; a chunk that is cut comes once."""
         at = 0
         while at < self.size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from contextlib import suppress
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsd.errors import CorruptDataError
+from fsd.format.fields import encode_json
 from fsd.format.inputs import (
     Inputs,
     ListingInputs,
@@ -20,6 +22,7 @@ from fsd.format.inputs import (
     digest_of_names,
     encode_inputs,
 )
+from fsd.format.limits import MAX_RUN_INPUTS
 from fsd.format.positions import Stretches, stretches_of
 from fsd.format.run import (
     END_MAGIC,
@@ -222,3 +225,14 @@ def test_names_of_a_listing_are_told_from_others() -> None:
     assert digest == content_id(b"main@\0v1/") == digest_of_names([("main", True), ("v1", False)])
     others = ([], [("main", True)], [("main", False), ("v1", False)], [("main", True), ("v1", True)])
     assert digest not in map(digest_of_names, others)
+
+
+@pytest.mark.parametrize("column", [b"\1", b"a\0"], ids=["stretches", "missing paths"])
+def test_more_inputs_than_a_reader_can_hold_are_refused_before_they_are_decoded(column: bytes) -> None:
+    """64 MiB of them take a few kilobytes in a store, and would take 8 GB once they are decoded."""
+    columns = column * (2 * MAX_RUN_INPUTS + 2)
+    sizes = [len(columns), 0, 0] if column == b"\1" else [0, 0, len(columns)]
+    version = {"repository": "r", "name": "v", "commit": "0" * 64, "identified": True, "bytes": sizes}
+    header = encode_json({"versions": [version], "names": [], "listings": [], "problem": ""})
+    with pytest.raises(CorruptDataError, match="more than 2,097,152"):
+        decode_inputs(struct.pack("<I", len(header)) + header + columns, "it")
