@@ -123,6 +123,9 @@ def run_all(todo: list[Batch], processes: int) -> tuple[Tally, Counter[str]]:
                     by_kind[batch.kind] += batch.count
                 except BrokenProcessPool:
                     total.findings.append(Finding(batch.kind, f"{batch}", "the process died"))
+                except Exception as error:
+                    total.findings.append(Finding(batch.kind, f"{batch}", f"the batch broke off: {error!r:.300}"))
+                    print(total.findings[-1], file=sys.stderr)
             if time.monotonic() - told_s > TELL_S:
                 told_s = time.monotonic()
                 print(

@@ -246,7 +246,7 @@ _NAMES = ((b"", b"a" * 255), (b"/".join([b"a" * 200] * 20), b"a" * 254 + b"c"), 
 def _rule(rng: random.Random) -> Case:
     body = {
         "sample_percent": rng.choice(["10", "0.5", "1e-99999999", "NaN", "1" * 4000]),
-        "include": rng.choices(_PATTERNS, k=rng.choice([1, 5, 100])),
+        "include": rng.choices(_PATTERNS, k=rng.choice([1, 2, 5])),
         "keep": [rng.choice(_PATTERNS)],
         "seed": rng.choice(EDGES),
     }
