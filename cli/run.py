@@ -22,7 +22,7 @@ from fsd.runs import nested, params
 from fsd.runs.by_hand import differing_output
 from fsd.runs.execute import Outcome, execute
 from fsd.runs.landlock import denial
-from fsd.runs.placing import take_away, take_links_away, what_is_there
+from fsd.runs.placing import take_away, what_is_there
 from fsd.runs.reading import Reading
 from fsd.runs.record import LOG, Begun, begin, command_variables, describe, finish
 from fsd.runs.reuse import NEVER_RUN, Verdict, look_up
@@ -238,19 +238,18 @@ async def _prepare(repositories: Repositories, invocation: Invocation, wanted: W
             if verdict.reasons != (NEVER_RUN,):
                 note(f"MISS: {shown('; '.join(verdict.reasons))}")
         there = await trio.to_thread.run_sync(what_is_there, wanted)
-        made_before: list[str] = []
-        if wanted.is_reusable and not await differing_output(repositories, wanted, there, None, invocation.state):
-            # Copies of what is in the store: as links are, they are taken away, so that they cannot be read.
-            there, made_before = [], there
-        begun = await begin(repositories, wanted, described, there, invocation.state)
-    await trio.to_thread.run_sync(take_away, wanted.top, made_before)
-    for path in there:
+        is_stored = wanted.is_reusable and not await differing_output(
+            repositories, wanted, there, None, invocation.state
+        )
+        before = [] if is_stored else there
+        begun = await begin(repositories, wanted, described, before, invocation.state)
+    await trio.to_thread.run_sync(take_away, wanted, there if is_stored else ())
+    for path in before:
         note(f"{shown(path)} was there already: as the command may read it, this run is not reused")
     return begun
 
 
 def _execute(invocation: Invocation, wanted: Wanted, begun: Begun, how: _How) -> _Done:
-    take_links_away(wanted)
     variables = command_variables(wanted, begun)
     with ExitStack() as stack:
         ruleset = stack.enter_context(denying(wanted, begun, variables)) if how.strict else None

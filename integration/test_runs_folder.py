@@ -70,8 +70,8 @@ def test_programs_read_it(trained: Trained) -> None:
     assert output_of("cat", run / "log") == "epoch 1\n"
     assert output_of("cat", run / "params.yaml") == '{\n  "lr": 0.1\n}\n'
     assert json.loads(output_of("cat", run / "metrics.json")) == {"acc": 0.9}
-    assert output_of("sh", "-c", f"ls -l {run} | wc -l").strip() == "8"
-    names = {"code", "inputs", "outputs", "run.json", "log", "metrics.json", "params.yaml"}
+    assert output_of("sh", "-c", f"ls -l {run} | wc -l").strip() == "9"
+    names = {"code", "inputs", "outputs", "run.json", "log", "metrics.json", "params.yaml", "written"}
     assert {os.path.basename(line) for line in output_of("find", run, "-mindepth", "1").split()} == names
     assert output_of("find", run, "-type", "f", "-newermt", "2020-01-01").split() == [f"{run}/run.json"]
 

@@ -22,7 +22,7 @@ async def differing_output(
     repositories: Repositories, wanted: Wanted, there: Sequence[str], hit: Run | None, state: Path
 ) -> str:
     """The first of the outputs `there` (files and folders, paths from the top) that no run of the step made; '' if all
-    are of some run, of which `hit` is the likeliest. A lease is held. Raises what a store raises."""
+    are of some run. `hit` is one that is looked at first. A lease is held. Raises what a store raises."""
     if not there:
         return ""
     paths = list(map(os.fsencode, there))
@@ -32,8 +32,8 @@ async def differing_output(
         if error.exit_code != FsdError.exit_code:
             raise
         return there[0]
-    likeliest = None if hit is None or hit.end is None else hit.end.outputs
-    if likeliest is not None and await _differing(repositories, found, likeliest, there) == "":
+    first_outputs = None if hit is None or hit.end is None else hit.end.outputs
+    if first_outputs is not None and await _differing(repositories, found, first_outputs, there) == "":
         return ""
     names = [
         name for name, has_end in (await repositories.runs.names(wanted.repository, wanted.step)).items() if has_end

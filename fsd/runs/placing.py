@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fsd.errors import FsdError
-from fsd.runs.links import target_of
+from fsd.runs.links import below, target_of
 from fsd.runs.wanted import Wanted
 
 _ASIDE = ".fsd-aside-"
@@ -33,24 +33,16 @@ def what_is_there(wanted: Wanted) -> list[str]:
     ]
 
 
-def take_links_away(wanted: Wanted) -> None:
-    """Before a command starts: remove links into the mount at its outputs, so that it can write there and cannot read
-    what it made before. Blocks. Raises FsdError."""
+def take_away(wanted: Wanted, stored: Sequence[str]) -> None:
+    """Before a command starts: remove at its outputs links into the mount and what is `stored` (paths from the top) as
+    the outputs of an earlier run, so that it can write there and cannot read what it made before. Blocks. Raises
+    FsdError."""
     for path in wanted.outputs:
-        if target_of(path, wanted.mountpoints) is not None:
+        if target_of(path, wanted.mountpoints) is not None or below(path, wanted.top) in stored:
             try:
-                path.unlink()
+                _remove(path)
             except OSError as error:
-                raise FsdError(f"cannot remove the link {path}: {error.strerror}") from error
-
-
-def take_away(top: Path, paths: Sequence[str]) -> None:
-    """Remove outputs, paths from the top, that are in the store as they are. Blocks. Raises FsdError."""
-    for path in paths:
-        try:
-            _remove(top / path)
-        except OSError as error:
-            raise FsdError(f"cannot remove {top / path}: {error.strerror}") from error
+                raise FsdError(f"cannot remove {path}: {error.strerror}") from error
 
 
 def is_free(path: Path) -> bool:
