@@ -31,7 +31,7 @@ _SHOWN_METRICS = 3
 _DAY_S = 86_400
 
 _APPEARS_WITHIN_S = 6.0
-"""As long as a mount may take to show a new repository."""
+"""As long as a mount may take to show a new repository, or that there is something which it took for missing."""
 _PATIENCE_S = 0.1
 
 
@@ -76,11 +76,12 @@ def _version_in_mount(wanted: Wanted, tree: StoredTree) -> str | None:
 
 
 def _appears(version: str) -> bool:
-    """Whether it is there: in a repository that had neither refs nor runs, as soon as the mount has heard of it."""
+    """Whether it is there, or comes: in a repository that had neither refs nor runs, as soon as the mount has heard of
+    it."""
     deadline = time.monotonic() + _APPEARS_WITHIN_S
     while not os.path.isdir(version):
-        if os.path.isdir(os.path.dirname(version)) or time.monotonic() > deadline:
-            return os.path.isdir(version)
+        if time.monotonic() > deadline:
+            return False
         time.sleep(_PATIENCE_S)
     return True
 
