@@ -78,8 +78,9 @@ def _declared(old: RunStart, new: RunStart) -> Iterator[str]:
     if sorted(old.code_paths) != sorted(new.code_paths):
         yield f"--code: {_listed(old.code_paths)} → {_listed(new.code_paths)}"
     if sorted(old.overrides) != sorted(new.overrides):
-        # Equal values are not enough: who reads the file alone sees what it says.
-        yield f"-S: {_listed(old.overrides)} → {_listed(new.overrides)}"
+        # Equal values are not enough: who reads the file alone sees what it says. Where values differ, that is said.
+        if old.params == new.params:
+            yield f"-S: {_listed(old.overrides)} → {_listed(new.overrides)}"
     else:
         yield from _by_name("params.yaml:", old.in_file, new.in_file, _arrow)
 
