@@ -5,7 +5,7 @@ this machine's Git, clouds and proxies is found.
   Hypothesis' `@given` works as well: each example is a run of its own.
 - A test that asks for `autojump_clock` runs in virtual time, which jumps ahead whenever every task sleeps. (It knows
   nothing of threads: use it with stores in memory.)
-- `@pytest.mark.slow` is for what takes minutes: `script/test --all` and `.ci/run` have it.
+- `@pytest.mark.slow` is for what takes minutes: `script/test --all` has it.
 - A test that means an ERROR to be logged asks for `error_logs` and says itself which records there must be.
 """
 

@@ -55,7 +55,7 @@ def project(module_program: Program) -> Project:
     return project
 
 
-@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(st.lists(st.tuples(data, st.integers(0, 1), st.sampled_from(["", "x"])), min_size=2, max_size=2), steps, steps)
 @pytest.mark.timeout_s(300)
 def test_a_hit_is_what_a_forced_run_makes(
