@@ -18,6 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from fsd.errors import near_misses
+from fsd.unseen import tell_unseen
 from fsd_cli.context import Invocation, global_options, with_global_options
 from fsd_cli.failures import exit_code_of, report
 
@@ -99,6 +100,10 @@ def attribute_of(name: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
+_SEEN = ("run",)
+"""Commands that tell a run around them by themselves what they do."""
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is asked for."""
 
@@ -120,6 +125,9 @@ class LazyGroup(click.Group):
         if not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             hint = near_misses(args[0], self.list_commands(ctx)) or "'fsd --help' lists what there is"
             raise click.UsageError(f"no command {args[0]!r}; {hint}")
+        if args[0] not in _SEEN and not ctx.resilient_parsing:
+            # What the command of a run reads by one of ours, no mount sees.
+            tell_unseen(os.environ, f"fsd {args[0]}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

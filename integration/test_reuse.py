@@ -360,3 +360,24 @@ def test_a_run_in_a_run(project: Project) -> None:
     last = project.run(*OUT, "--", "sh", "all.sh")
     assert "birds/train/a changed" in last.reasons, last
     assert project.read("out") == "6\n"
+
+
+READERS_PAST_THE_MOUNT = {
+    "fsd cat": (
+        "import subprocess; command = [sys.executable, '-m', 'fsd_cli', 'cat', 'birds/main/train/a'];"
+        " text = subprocess.run(command, stdout=-1).stdout"
+    ),
+    "fsd's Python API": (
+        "import fsd\nwith fsd.open_store() as store: text = store.version('birds/main').read('train/a')"
+    ),
+}
+
+
+@pytest.mark.parametrize("reader", READERS_PAST_THE_MOUNT)
+def test_who_reads_the_store_past_the_mount_says_so(project: Project, reader: str) -> None:
+    project.python("read.py", f"{READERS_PAST_THE_MOUNT[reader]}\nPath('out').write_bytes(text)\n")
+    for _ in range(2):
+        assert not project.step("read.py", *OUT).is_hit
+    done = project.run("--dry", *OUT, "--", sys.executable, "read.py")
+    assert f"it read the store past the mount, by '{reader}'" in done.out
+    assert project.read("out") == "1\n"

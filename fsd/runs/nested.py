@@ -8,7 +8,6 @@ its record says counts.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +21,15 @@ from fsd.format.positions import Stretches
 from fsd.format.run import RunEnd, RunName
 from fsd.ids import parse_id
 from fsd.repo.repository import Repositories
-from fsd.runs.reporting import REPORT_VARIABLE
+from fsd.unseen import TOLD_FILE, UNSEEN, tell
 
-FILE_NAME = "nested.jsonl"
+FILE_NAME = TOLD_FILE
 
 _UNREADABLE = "what it says of runs that it started cannot be read"
+
+
+class _UnseenError(Exception):
+    """Somebody read what no view shows."""
 
 
 class Inner(NamedTuple):
@@ -42,16 +45,8 @@ class Inner(NamedTuple):
 
 def report(variables: Mapping[str, str], name: RunName, end: RunEnd, *, is_hit: bool) -> None:
     """Tell the outer run of an inner one, if there is an outer one. Blocks."""
-    path = variables.get(REPORT_VARIABLE)
-    if not path:
-        return
     outputs = None if end.outputs is None else end.outputs.commit.hex()
-    line = json.dumps({"run": list(name), "outputs": outputs, "is_hit": is_hit}) + "\n"
-    descriptor = os.open(Path(path).parent / FILE_NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(descriptor, line.encode())
-    finally:
-        os.close(descriptor)
+    tell(variables, {"run": list(name), "outputs": outputs, "is_hit": is_hit})
 
 
 async def read(repositories: Repositories, path: Path) -> Inner:
@@ -63,6 +58,8 @@ async def read(repositories: Repositories, path: Path) -> Inner:
             outputs, name = _parse(line)
             made.update(outputs)
             hits.update(name)
+    except _UnseenError as error:
+        return Inner(problem=str(error))
     except (ValueError, KeyError, TypeError):
         return Inner(problem=_UNREADABLE)
     found = []
@@ -88,6 +85,8 @@ def _lines(path: Path) -> list[str]:
 def _parse(line: str) -> tuple[list[bytes], list[RunName]]:
     """The outputs, if there are any, and the run, if it was a HIT."""
     said: dict[str, Any] = json.loads(line)
+    if UNSEEN in said:
+        raise _UnseenError(f"it read the store past the mount, by '{said[UNSEEN]}'")
     outputs = [] if said["outputs"] is None else [parse_id(said["outputs"])]
     return outputs, [RunName(*said["run"])] if said["is_hit"] else []
 
