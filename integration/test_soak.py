@@ -59,7 +59,7 @@ def test_growth_is_seen(measure: str) -> None:
     steady = [Sample(float(number), 10**8, 10**8, 100, 30, 500) for number in range(60)]
     assert not any(each.is_leak for each in growths(steady))
     leaking = [
-        Sample(**(asdict(each) | {measure: int(getattr(each, measure) * (1 + number / 300))}))
+        Sample(**(asdict(each) | {measure: int(getattr(each, measure) * (1 + number / 100))}))
         for number, each in enumerate(steady)
     ]
     assert [each.measure for each in growths(leaking) if each.is_leak] == [measure]

@@ -27,7 +27,7 @@ MAY_GROW = 0.05
 FEW = 3
 """Descriptors and threads that may be more at any rate: there are so few that one is more than 5 %."""
 
-WARM_UP = 0.2
+WARM_UP = 0.3
 """Of a life: caches and tables fill, and allocators learn how much is needed."""
 
 FORGET_EVERY = 10

@@ -32,6 +32,10 @@ TALLY_S = 1.0
 KNOWN_AFTER_S = 10.0
 """What was published has to be listed by then. (5 s are promised; and the machine is busy.)"""
 
+NEWEST = 12
+"""Versions of a repository that are read: with each more that there are to choose from, more packs and names would be
+in use at once, and all would grow without a leak."""
+
 CHOOSING = "choosing"
 """What a version is, or that there is one: no step yet."""
 
@@ -132,7 +136,8 @@ class Reader:
         if not numbers:
             return None
         # The newest more often than others.
-        number = max(numbers) if self._dice.random() < 0.4 else self._dice.choice(sorted(numbers))
+        newest = sorted(numbers)[-NEWEST:]
+        number = newest[-1] if self._dice.random() < 0.4 else self._dice.choice(newest)
         version = place / version_name(number)
         if self._dice.random() < 0.15:
             version = Path(os.path.realpath(place / "main", strict=True))
