@@ -5,7 +5,7 @@ this machine's Git, clouds and proxies is found.
   Hypothesis' `@given` works as well: each example is a run of its own.
 - A test that asks for `autojump_clock` runs in virtual time, which jumps ahead whenever every task sleeps. (It knows
   nothing of threads: use it with stores in memory.)
-- `@pytest.mark.slow` is for what takes minutes: `script/test --all` has it.
+- `@pytest.mark.slow` is for what takes minutes: `script/test --all` and `.ci/run` have it.
 - A test that means an ERROR to be logged asks for `error_logs` and says itself which records there must be.
 """
 
@@ -99,12 +99,6 @@ def _run_async(test: Callable[[], Awaitable[None]], timeout_s: float, clock: tri
 def autojump_clock() -> trio.testing.MockClock:
     """Virtual time, which jumps ahead when every task sleeps."""
     return trio.testing.MockClock(autojump_threshold=0)
-
-
-@pytest.fixture
-def mock_clock() -> trio.testing.MockClock:
-    """Virtual time, which stands still but where the test lets it `jump`: for who waits for threads, too."""
-    return trio.testing.MockClock()
 
 
 _OF_THE_MACHINE = ("AWS_", "AZURE_", "CLOUDSDK_", "GIT_", "GOOGLE_", "STORAGE_EMULATOR_")

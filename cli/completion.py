@@ -32,7 +32,7 @@ _MAX_OFFERED = 2000
 
 def complete_repository(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of repositories."""
-    return items(context, incomplete, lambda repositories: repositories.refs.repositories())
+    return _items(context, incomplete, lambda repositories: repositories.refs.repositories())
 
 
 def complete_revision(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -42,7 +42,7 @@ def complete_revision(context: click.Context, _parameter: click.Parameter, incom
     async def names(repositories: Repositories) -> list[str]:
         return list(await repositories.refs.list(repository))
 
-    return items(context, incomplete, names)
+    return _items(context, incomplete, names)
 
 
 def complete_path(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -64,7 +64,7 @@ def complete_path(context: click.Context, _parameter: click.Parameter, incomplet
                 break
         return found
 
-    return items(context, incomplete, paths)
+    return _items(context, incomplete, paths)
 
 
 def complete_place(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -76,13 +76,12 @@ def complete_place(context: click.Context, _parameter: click.Parameter, incomple
             return [f"{repository}/{name}" for name in await repositories.refs.list(repository)]
         return [f"{name}/" for name in await repositories.refs.repositories()]
 
-    return items(context, incomplete, names)
+    return _items(context, incomplete, names)
 
 
-def items(
+def _items(
     context: click.Context, incomplete: str, names: Callable[[Repositories], Awaitable[list[str]]]
 ) -> list[CompletionItem]:
-    """Those of the names that go on from what was typed. Raises nothing."""
     invocation = context.ensure_object(Invocation)
 
     async def main() -> list[str]:

@@ -71,17 +71,6 @@ def global_options() -> list[click.Option]:
     ]
 
 
-def with_global_options(command: click.Command) -> click.Command:
-    """`command`, or each command of a group, understanding the options of `fsd` itself as well."""
-    if isinstance(command, click.Group):
-        for subcommand in command.commands.values():
-            with_global_options(subcommand)
-        return command
-    own = {name for parameter in command.params for name in parameter.opts}
-    command.params.extend(option for option in global_options() if own.isdisjoint(option.opts))
-    return command
-
-
 def _keep(context: click.Context, option: click.Parameter, value: object) -> None:
     """Remember the value of a global option; the last one given counts."""
     assert option.name is not None

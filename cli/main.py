@@ -18,8 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from fsd.errors import near_misses
-from fsd.unseen import tell_unseen
-from fsd_cli.context import Invocation, global_options, with_global_options
+from fsd_cli.context import Invocation, global_options
 from fsd_cli.failures import exit_code_of, report
 
 COMPLETION_VARIABLE = "_FSD_COMPLETE"
@@ -74,7 +73,7 @@ COMMANDS: dict[str, dict[str, Listed]] = {
     },
     "Run": {
         "run": Listed("run", "Run a command, and record what it used and what came of it."),
-        "exp": Listed("exp", "List and compare runs; say what made one better; bring one back."),
+        "exp": Listed("exp", "List, show and compare runs."),
     },
     "Pin": {
         "pin": Listed("pin", "Pin a version of the data beside the code that uses it."),
@@ -100,10 +99,6 @@ def attribute_of(name: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
-_SEEN = ("run",)
-"""Commands that tell a run around them by themselves what they do."""
-
-
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is asked for."""
 
@@ -116,7 +111,7 @@ class LazyGroup(click.Group):
             if listed is None:
                 return None
             module = importlib.import_module(f"fsd_cli.{listed.module}")
-            self.add_command(with_global_options(getattr(module, attribute_of(cmd_name))), cmd_name)
+            self.add_command(_with_global_options(getattr(module, attribute_of(cmd_name))), cmd_name)
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(
@@ -125,9 +120,6 @@ class LazyGroup(click.Group):
         if not ctx.resilient_parsing and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             hint = near_misses(args[0], self.list_commands(ctx)) or "'fsd --help' lists what there is"
             raise click.UsageError(f"no command {args[0]!r}; {hint}")
-        if args[0] not in _SEEN and not ctx.resilient_parsing:
-            # What the command of a run reads by one of ours, no mount sees.
-            tell_unseen(os.environ, f"fsd {args[0]}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -143,6 +135,17 @@ class LazyGroup(click.Group):
             if name.startswith(incomplete)
         ]
         return commands + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def _with_global_options(command: click.Command) -> click.Command:
+    """`command`, or each command of a group, understanding the options of `fsd` itself as well."""
+    if isinstance(command, click.Group):
+        for subcommand in command.commands.values():
+            _with_global_options(subcommand)
+        return command
+    own = {name for parameter in command.params for name in parameter.opts}
+    command.params.extend(option for option in global_options() if own.isdisjoint(option.opts))
+    return command
 
 
 @click.group(

@@ -6,13 +6,12 @@ through a pipe, to who started it, how the start went; ends with the exit codes 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 
 import trio
 
-from fsd.daemon import logs, process, rights
+from fsd.daemon import logs, process
 from fsd.daemon.lifecycle import ReadyPipe
 from fsd.daemon.mount import serve
 from fsd.daemon.notify import Notifier
@@ -23,11 +22,10 @@ from fsd_cli.failures import cause_of, exit_code_of, message_of, report
 
 def main(argument: str) -> int:
     """Serve the mount that `argument` (a `MountSettings` as JSON) describes, until it is unmounted."""
-    stream = os.environ.get("JOURNAL_STREAM", "")
-    settings = dataclasses.replace(MountSettings.from_json(argument), journal_stream=stream)
-    logs.set_up(logs.chosen_form(settings.log_format, stream), settings.log_level, timed=settings.logs_times)
+    settings = MountSettings.from_json(argument)
+    # Who runs it in the foreground, as a service manager does, has times of their own.
+    logs.set_up(_log_format(settings.log_format), settings.log_level, timed=settings.ready_descriptor is not None)
     process.tune()
-    rights.give_up()
     ready = ReadyPipe(settings.ready_descriptor)
     notifier = Notifier(settings.notify_address)
     try:
@@ -39,6 +37,12 @@ def main(argument: str) -> int:
         report(error, debug=not known)
         return exit_code_of(error)
     return 0
+
+
+def _log_format(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return "journal" if logs.goes_to_journal(os.environ.get("JOURNAL_STREAM", ""), sys.stderr.fileno()) else "text"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from fsd.clock import iso_time, moment_of, us_of
+from fsd.clock import moment_of, us_of
 
 ELLIPSIS = "…"
 
@@ -151,7 +151,7 @@ def date_in_revision(time_us: int) -> str:
 
 def json_time(time_us: int) -> str:
     """UTC in ISO 8601, always to the microsecond: '2026-11-17T08:30:00.000000Z'."""
-    return iso_time(_moment(time_us))
+    return _moment(time_us).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _moment(time_us: int) -> datetime:

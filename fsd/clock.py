@@ -32,11 +32,6 @@ def format_time(time_us: int) -> str:
     return datetime.fromtimestamp(time_us / 1e6, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S%z")
 
 
-def iso_time(moment: datetime) -> str:
-    """A moment in UTC as ISO 8601 has it, always to the microsecond: '2026-11-17T08:30:00.000000Z'."""
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
 def boot_time_s() -> float:
     """Seconds since the machine was started, those that it slept through included. For durations."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

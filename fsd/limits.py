@@ -112,13 +112,6 @@ class Limits:
     """Threads that decompress, hash and touch the cache's disk."""
     entry_timeout_s: float = 1.0
     """How long the kernel may believe a name that can move: repositories, branches, tags."""
-    observed_runs: int = 256
-    """Views of runs at once whose reads are remembered."""
-    observed_bytes: int = 64 * MIB
-    """Of memory for that, for all of them together: a million neighbours take 0.5 MB, a million far from each other
-    at most 30."""
-    observed_depth: int = 8
-    """Runs within runs."""
     immutable_timeout_s: float = 30 * 86_400.0
     """The same for what can never change."""
     known_store_wait_s: float = 5.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,12 +47,4 @@ def test_demo(time: str, found_environment: dict[str, str]) -> None:
         "$ fsd umount .demo/mnt",
     ):
         assert line in result.stdout.splitlines()
-    _, first, again, param, new, unread, code = [
-        re.findall("HIT|recorded", part) for part in result.stdout.split("$ sh steps.sh")
-    ]
-    assert first == new == ["recorded"] * 3, result.stdout
-    assert again == ["HIT"] * 3, result.stdout
-    assert param == ["HIT", "recorded", "recorded"]
-    assert unread == ["HIT"] * 3
-    assert code == ["HIT", "HIT", "recorded"]
     assert mounts.mount_at(place) is None

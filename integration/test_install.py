@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from integration.conftest import sweep
 from integration.users import needs_root
 from integration.wheels import REPOSITORY, make_wheels, offline
 
@@ -23,12 +20,6 @@ INSTALL = (REPOSITORY / "script/install", "--extras", "")
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_wheels(tmp_path_factory.mktemp("wheels"), extras="")
-
-
-INSTALLERS = {
-    "pipx": ("install", "--python", sys.executable),
-    "uv": ("tool", "install", "--python", sys.executable),
-}
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None) -> str:
@@ -45,6 +36,7 @@ def files_below(root: Path) -> set[str]:
 
 
 def test_the_wheel_installs_into_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
+    # As pipx and `uv tool install` do: an environment for fsd alone, of which the commands are linked.
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     pip = (tmp_path / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check")
     run(*pip, wheel, env=offline(wheel.parent))
@@ -56,34 +48,6 @@ def test_the_wheel_installs_into_a_fresh_environment(wheel: Path, tmp_path: Path
     (tmp_path / "data/f").write_text("content")
     run(program, "commit", tmp_path / "data", "data", env=home)
     assert run(program, "cat", "data/main/f", env=home) == "content"
-
-
-@pytest.mark.parametrize("installer", INSTALLERS)
-def test_it_is_installed_as_programs_are(installer: str, wheel: Path, tmp_path: Path) -> None:
-    run(sys.executable, "-m", "venv", tmp_path / "venv")
-    run(tmp_path / "venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", installer)
-    home = tmp_path / "home"
-    path = f"{home / '.local/bin'}:{os.environ['PATH']}"
-    env = {"HOME": str(home), "PATH": path, "FSD_STORE": str(home / "store")}
-    # pipx wants a pip of its own, which is not among the wheels.
-    built = {"PIP_FIND_LINKS": str(wheel.parent), "UV_FIND_LINKS": str(wheel.parent)}
-    run(tmp_path / "venv/bin" / installer, *INSTALLERS[installer], wheel, env=os.environ | built | env)
-    assert shutil.which("fsd", path=path) == str(home / ".local/bin/fsd")
-    assert run("fsd", "--version", env=env).startswith("fsd ")
-    for name in ("data", "m"):
-        (home / name).mkdir()
-    (home / "data/f").write_text("content")
-    run("fsd", "init", env=env)
-    run("fsd", "commit", home / "data", "data", "--tag", "v1", env=env)
-    try:
-        run("fsd", "mount", home / "m", env=env)
-        assert (home / "m/data/v1/f").read_text() == "content"
-        pid = json.loads((home / "m/.fsd/status").read_text())["pid"]
-        assert Path(f"/proc/{pid}/cmdline").read_text().startswith(f"{home}/.local/")
-        run("fsd", "umount", home / "m", env=env)
-        assert list((home / "m").iterdir()) == []
-    finally:
-        sweep(tmp_path)
 
 
 @needs_root

@@ -159,7 +159,7 @@ def test_everything_of_a_run_is_recorded(work: Work) -> None:
 
 def test_what_a_run_writes_is_no_code_and_equal_code_is_one_tree(work: Work) -> None:
     for _ in range(2):
-        assert work.run("--force", "-o", "out", "--", sys.executable, "train.py").returncode == 0
+        assert work.run("-o", "out", "--", sys.executable, "train.py").returncode == 0
     first, second = work.runs()
     assert first.start.code == second.start.code
     assert first.start.name.step == second.start.name.step
@@ -430,7 +430,7 @@ def test_a_store_in_the_work_tree_is_no_code(program: Program, tmp_path: Path) -
     program.environment |= {"FSD_STORE": str(program.store), "XDG_STATE_HOME": str(work.top / "state")}
     program("init")
     for _ in range(2):
-        assert work.run("--force", "--", "true").returncode == 0
+        assert work.run("--", "true").returncode == 0
     codes = {run.start.code for run in work.runs()}
     (code,) = codes
     assert code is not None

@@ -58,12 +58,6 @@ class Service:
                 return said
         raise AssertionError("not told in time")
 
-    def reload(self) -> None:
-        """Have it read the file again."""
-        self.signal(signal.SIGHUP)
-        self.hear(lambda said: said.startswith("RELOADING=1\n"))
-        self.hear(lambda said: said.startswith("READY=1\n"))
-
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)
@@ -135,67 +129,17 @@ def test_a_second_signal_is_not_patient(service: Service, second: signal.Signals
 
 
 def test_the_configuration_is_read_again(service: Service) -> None:
-    service.configure('cache_size = "100M"', read_deadline_s=60, store_timeout_s=20)
+    service.configure('cache_size = "100M"', read_deadline_s=60)
     service.start()
     holder = os.open(service.mountpoint / "data/main/f", os.O_RDONLY)
-    service.configure('cache_size = "300M"', read_deadline_s=61, store_timeout_s=21)
+    service.configure('cache_size = "300M"', read_deadline_s=61)
     service.signal(signal.SIGHUP)
     service.hear(lambda said: said.startswith("RELOADING=1\nMONOTONIC_USEC="))
     assert "of 300.0 MiB cached" in service.hear(lambda said: said.startswith("READY=1\n"))
     assert status(service.mountpoint)["cache"]["limit_bytes"] == 300 << 20
-    assert "this holds from now on: cache_bytes = 300.0 MiB, read_deadline_s = 61\n" in service.log.read_text()
-    assert "this takes effect when it is mounted again: store_timeout_s\n" in service.log.read_text()
+    assert "takes effect when it is mounted again: read_deadline_s" in service.log.read_text()
     assert os.read(holder, 10) == b"content"  # the same mount
     os.close(holder)
-
-
-def test_what_fails_fails_as_soon_as_it_says_now(service: Service) -> None:
-    service.configure(fetch_attempts=1000, read_deadline_s=600)
-    service.start()
-    for pack in (service.program.store / "packs").rglob("*"):
-        if pack.is_file():
-            pack.rename(service.program.home / "pack")
-            os.mkfifo(pack)  # which nobody writes
-    service.configure(fetch_attempts=1000, read_deadline_s=0.2)
-    service.reload()
-    with pytest.raises(OSError, match="Input/output error"):
-        (service.mountpoint / "data/main/f").read_bytes()
-
-
-def test_it_waits_as_long_as_it_says_now(service: Service) -> None:
-    service.configure(stop_wait_s=600)
-    service.start()
-    service.configure(stop_wait_s=0.5)
-    service.reload()
-    holder = os.open(service.mountpoint / "data/main", os.O_RDONLY)
-    service.signal(signal.SIGTERM)
-    assert service.wait() == 0
-    assert "was still in use after 0.5 s" in service.log.read_text()
-    os.close(holder)
-
-
-def test_the_log_is_what_it_says_now(service: Service) -> None:
-    service.start()
-    service.configure('log_format = "json"', 'log_level = "error"')
-    service.reload()
-    service.configure('log_format = "json"', 'log_level = "info"', fetch_slow_s=1, worker_threads=3)
-    service.reload()
-    lines = service.log.read_text().split("\n")
-    told = [json.loads(line) for line in lines if line.startswith("{")]
-    assert [each["message"] for each in told] == [
-        "this holds from now on: fetch_slow_s = 1, log_level = info",
-        "this takes effect when it is mounted again: worker_threads",
-    ]
-
-
-def test_a_mount_of_something_else_is_another_mount(service: Service) -> None:
-    service.start()
-    service.configure("allow_other = true", 'metrics = "127.0.0.1:1"')
-    service.reload()
-    assert "this takes effect when it is mounted again: allow_other, metrics\n" in service.log.read_text()
-    service.configure()
-    service.reload()
-    assert service.log.read_text().endswith("INFO the configuration is as it was\n")
 
 
 def test_a_mistake_in_the_configuration_changes_nothing(service: Service) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,24 +15,7 @@ _SOURCES = ("pyproject.toml", "README.md", "LICENSE", "fsd", "cli")
 
 def make_wheels(folder: Path, *, extras: str = "obstore") -> Path:
     """Fill `folder` with wheels; the one of fsd."""
-    source = _copy_sources(folder)
-    _build(folder, f"{source}[{extras}]" if extras else str(source))
-    shutil.rmtree(source)
-    return next(folder.glob("fsd-*.whl"))
-
-
-def make_wheel(folder: Path, *, version: str) -> Path:
-    """The wheel of fsd alone, as if it were another version."""
-    source = _copy_sources(folder)
-    project = source / "pyproject.toml"
-    project.write_text(re.sub(r'(?m)^version = ".*"$', f'version = "{version}"', project.read_text()))
-    _build(folder, str(source), "--no-deps")
-    shutil.rmtree(source)
-    return next(folder.glob(f"fsd-{version}-*.whl"))
-
-
-def _copy_sources(folder: Path) -> Path:
-    """Building leaves files behind."""
+    # Of a copy: building leaves files behind.
     source = folder / "source"
     source.mkdir(parents=True)
     for name in _SOURCES:
@@ -42,12 +24,10 @@ def _copy_sources(folder: Path) -> Path:
             shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         else:
             shutil.copy(path, source)
-    return source
-
-
-def _build(folder: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "-w", folder]
-    subprocess.run([*command, *arguments], check=True, timeout=300)
+    subprocess.run([*command, f"{source}[{extras}]" if extras else source], check=True, timeout=300)
+    shutil.rmtree(source)
+    return next(folder.glob("fsd-*.whl"))
 
 
 def offline(folder: Path) -> dict[str, str]:

@@ -49,7 +49,6 @@ OWNERS = {
     "google": ("fsd.stores.gcs",),
     "google_crc32c": ("fsd.stores.gcs",),
     "obstore": ("fsd.stores.obstore",),
-    "matplotlib": ("fsd.runs.plotting.drawing", "fsd.runs.plotting.figures"),
     "numpy": ("fsd.runs.attribution",),
     "optuna": ("fsd.runs.attribution.crosscheck",),
     "hypercorn": ("fsd.daemon.control_api",),
@@ -70,18 +69,8 @@ IMPURE = {"asyncio", "fcntl", "mmap", "os", "pathlib", "random", "secrets", "sel
 IMPURE |= {"subprocess", "tempfile", "time", "trio"}
 """What `format` does without: it turns bytes into objects and back, the same every time."""
 
-LAZY_LOADERS = {
-    "fsd",
-    "fsd_cli.exp",
-    "fsd_cli.main",
-    "fsd.daemon.control",
-    "fsd.daemon.control_daemon",
-    "fsd.stores.open",
-    "fsd.importing.opening",
-    "fsd.exporting.loading",
-    "fsd.runs.attribution.numeric",
-    "fsd.runs.plotting.loading",
-}
+LAZY_LOADERS = {"fsd", "fsd_cli.main", "fsd.daemon.control", "fsd.daemon.control_daemon", "fsd.stores.open"}
+LAZY_LOADERS |= {"fsd.importing.opening", "fsd.exporting.loading", "fsd.runs.attribution.numeric"}
 """Modules that load others by name: the command line starts a command's module only when that command runs, a store's
 library is loaded only for such a store, that of metrics only where they are asked for, numpy only for a question that
 takes it, and `import fsd` is for everybody, also for who only wants to shuffle paths."""

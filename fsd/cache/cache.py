@@ -360,13 +360,6 @@ class Cache:
 
     # --- about it
 
-    def change_limits(self, limits: Limits) -> None:
-        """Heed from now on what these say of the cache's size, of fetching, and of a read's deadline."""
-        if limits.cache_bytes != self._limits.cache_bytes:
-            self.resize(limits.cache_bytes)
-        self._limits = limits
-        self._fetcher.change_limits(limits)
-
     def resize(self, limit_bytes: int) -> None:
         """Take up to `limit_bytes` on disk from now on; what is beyond that is evicted soon."""
         self._evictor.resize(limit_bytes)

@@ -148,16 +148,6 @@ class Fetcher:
         self.last_failure: tuple[float, FsdError] | None = None
         """Of a request that was tried again, and when it failed, by trio's clock."""
 
-    def change_limits(self, limits: Limits) -> None:
-        """Heed these from now on: how much is fetched at once, and how often it is tried."""
-        self._limits = limits
-        self._slots.resize(
-            requests=limits.fetch_requests,
-            ahead_requests=limits.fetch_ahead_requests,
-            size_bytes=limits.fetch_bytes,
-        )
-        self._start_jobs()
-
     @property
     def in_flight_requests(self) -> int:
         """Ranges being fetched or written."""
@@ -264,8 +254,8 @@ class Fetcher:
 
     async def lend_slots(self) -> None:
         """For ever: let requests that have become slow not count as in flight."""
+        slow_s = self._limits.fetch_slow_s
         while True:
-            slow_s = self._limits.fetch_slow_s
             await trio.sleep(slow_s / 2)
             before_s = trio.current_time() - slow_s
             for job in self._slots.running():

@@ -25,7 +25,9 @@ class Slots(Generic[Key]):
     """See the module's docstring. A key stands for one request and is in here at most once."""
 
     def __init__(self, *, requests: int, ahead_requests: int, size_bytes: int) -> None:
-        self.resize(requests=requests, ahead_requests=ahead_requests, size_bytes=size_bytes)
+        self._requests = requests
+        self._ahead_requests = ahead_requests
+        self._bytes = size_bytes
         self._waiting: OrderedDict[Key, int] = OrderedDict()
         self._waiting_ahead: OrderedDict[Key, int] = OrderedDict()
         self._running: dict[Key, tuple[int, bool]] = {}
@@ -33,12 +35,6 @@ class Slots(Generic[Key]):
         self._running_ahead = 0
         self.running_bytes = 0
         self._ahead_bytes = 0
-
-    def resize(self, *, requests: int, ahead_requests: int, size_bytes: int) -> None:
-        """Other bounds from now on. What runs beyond them goes on to its end."""
-        self._requests = requests
-        self._ahead_requests = ahead_requests
-        self._bytes = size_bytes
 
     def __len__(self) -> int:
         """Requests in flight."""

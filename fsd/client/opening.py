@@ -11,7 +11,6 @@ from fsd.client.store import Store
 from fsd.config import parse_size
 from fsd.stores.open import local_path
 from fsd.surroundings import Surroundings
-from fsd.unseen import tell_unseen
 
 
 def open_store(
@@ -41,7 +40,6 @@ def open_store(
 
 def reader_settings(around: Surroundings) -> ReaderSettings:
     """What somebody with these surroundings reads. Raises UsageError for a malformed URL or configuration."""
-    tell_unseen(around.environment, "fsd's Python API")
     settings = around.settings
     folder = local_path(around.store_url)
     return ReaderSettings(

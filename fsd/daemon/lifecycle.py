@@ -17,13 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fsd.daemon import mounts
-from fsd.daemon.rights import may_mount
 from fsd.errors import ConflictError, FsdError, NotFoundError, UsageError
 
 log = logging.getLogger(__name__)
 
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONF = Path("/etc/fuse.conf")
+PROCESS_STATUS = Path("/proc/self/status")
+
+_CAP_SYS_ADMIN = 21
 
 _ANSWER_TIMEOUT_S = 5.0
 """What lies at the mountpoint may be somebody else's file system, whose server is stuck."""
@@ -43,6 +45,16 @@ def check_fuse() -> None:
         raise FsdError(f"no right to use {FUSE_DEVICE}", hint=f"as root: chmod 666 {FUSE_DEVICE}, as udev would do")
     if not may_mount() and shutil.which("fusermount3") is None:
         raise FsdError("mounting as an ordinary user takes fusermount3", hint="install the package fuse3")
+
+
+def may_mount() -> bool:
+    """Whether the kernel lets this process mount: root, or a service's user that was given CAP_SYS_ADMIN."""
+    try:
+        lines = PROCESS_STATUS.read_text().split("\n")
+    except OSError:
+        return os.geteuid() == 0
+    effective = next((line.split()[1] for line in lines if line.startswith("CapEff:")), "0")
+    return bool(int(effective, 16) >> _CAP_SYS_ADMIN & 1)
 
 
 @contextmanager

@@ -44,23 +44,13 @@ def set_up(form: str, level: str, *, timed: bool) -> None:
         handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter(timed=timed))
     handler.addFilter(Throttle())
     root = logging.getLogger()
-    before, root.handlers[:] = root.handlers[:], [handler]
-    for other in before:
-        if isinstance(other, JournalHandler):  # others have nothing of their own
-            other.close()
+    root.handlers[:] = [handler]
     set_level(level)
 
 
 def set_level(level: str) -> None:
     """Log what is at least so important: `debug`, `info`, `warning` or `error`."""
     logging.getLogger().setLevel(level.upper())
-
-
-def chosen_form(wanted: str, stream: str) -> str:
-    """What `auto` stands for, of which `stream` ($JOURNAL_STREAM) decides; else what is wanted."""
-    if wanted != "auto":
-        return wanted
-    return "journal" if goes_to_journal(stream, sys.stderr.fileno()) else "text"
 
 
 def goes_to_journal(stream: str, descriptor: int) -> bool:

@@ -24,8 +24,7 @@ from fsd.daemon import control, lifecycle
 from fsd.daemon.lifecycle import ReadyPipe
 from fsd.daemon.markers import KnownMarkers
 from fsd.daemon.notify import Notifier
-from fsd.daemon.reloading import Reloader
-from fsd.daemon.service import Stopper, describe, give_signs_of_life, tell_status
+from fsd.daemon.service import Reloader, Stopper, describe, give_signs_of_life, tell_status
 from fsd.daemon.settings import MountSettings
 from fsd.errors import FsdError, StoreUnreachableError
 from fsd.format.marker import StoreMarker
@@ -33,11 +32,10 @@ from fsd.fuse import interpose
 from fsd.fuse.adapter import Operations
 from fsd.fuse.session import Session, mounted
 from fsd.limits import Limits
-from fsd.repo.objects import PatientLoader, StoreLoader
+from fsd.repo.objects import StoreLoader
 from fsd.repo.packs import PackReader
 from fsd.repo.refs import list_repositories
 from fsd.repo.repository import open_repositories
-from fsd.runs.showing import run_json
 from fsd.stores.base import Store
 from fsd.stores.open import local_path, open_store
 from fsd.stores.retry import single_attempts
@@ -80,14 +78,11 @@ async def serve(settings: MountSettings, ready: ReadyPipe, notifier: Notifier) -
                     interposed=settings.interposed,
                 ) as session:
                     until_mounted.close()
-                    if interpose.State.LISTINGS in interpose.state():
-                        opened.vfs.observe_runs(session.forget_entry)
                     stopper.is_mounted = True
                     nursery.start_soon(_control, opened.folder, about, opened.vfs)
                     if settings.metrics is not None:
                         nursery.start_soon(_metrics, settings.metrics, opened.vfs)
-                    takers = (opened.cache.change_limits, opened.vfs.change_limits, stopper.change_limits)
-                    nursery.start_soon(Reloader(settings, opened.cache, notifier, takers).run, reloads)
+                    nursery.start_soon(Reloader(settings, opened.cache, notifier).run, reloads)
                     nursery.start_soon(_announce, settings, about, session, ready, notifier, opened.cache)
                     await session.serve()
                     log.info("unmounted")
@@ -119,18 +114,10 @@ async def _opened(settings: MountSettings, about: dict[str, Any]) -> AsyncIterat
         packs = PackReader(single_attempts(store))
         cache = await stack.enter_async_context(Cache.open(folder, packs, limits, purpose=purpose))
         await markers.remember(store, marker)
-        loader = cache.loader(PatientLoader(StoreLoader(store), limits))
+        loader = cache.loader(StoreLoader(store))
         repositories = await open_repositories(store, limits, marker=marker, loader=loader)
         known_refs = folder / KNOWN_REFS
-        opening = Vfs.open(
-            repositories,
-            cache,
-            limits,
-            about=about,
-            describe_run=run_json,
-            known_refs=known_refs,
-            known_repositories=listed,
-        )
+        opening = Vfs.open(repositories, cache, limits, about=about, known_refs=known_refs, known_repositories=listed)
         yield _Opened(store, folder, cache, await stack.enter_async_context(opening))
 
 

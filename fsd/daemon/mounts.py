@@ -55,20 +55,11 @@ class Mount(NamedTuple):
     """`major:minor`."""
     options: str
     """Comma-separated."""
-    root: str = "/"
-    """Which folder of the file system is shown there."""
-    id: int = 0
-    """A mount's own, as long as it is there."""
 
 
 def list_mounts(mountinfo: str = "/proc/self/mountinfo") -> list[Mount]:
     """All mounts that this process sees, oldest first. The later of two at one place hides the other."""
-    return parse_mounts(Path(mountinfo).read_bytes())
-
-
-def parse_mounts(mountinfo: bytes) -> list[Mount]:
-    """The mounts of a text as /proc/self/mountinfo has it."""
-    text = mountinfo.decode("utf-8", "surrogateescape")
+    text = Path(mountinfo).read_bytes().decode("utf-8", "surrogateescape")
     return [_parse(line) for line in text.split("\n") if line]
 
 
@@ -251,8 +242,7 @@ def _parse(line: str) -> Mount:
     fields = line.split(" ")
     separator = fields.index("-", 6)
     kind, source, super_options = fields[separator + 1 : separator + 4]
-    options = f"{fields[5]},{super_options}"
-    return Mount(_decode(fields[4]), _decode(source), kind, fields[2], options, _decode(fields[3]), int(fields[0]))
+    return Mount(_decode(fields[4]), _decode(source), kind, fields[2], f"{fields[5]},{super_options}")
 
 
 def _decode(field: str) -> str:

@@ -1,9 +1,8 @@
 """A mount at a place that only this process and its children see: a mount namespace of our own.
 
-Two things are done with it. `show_instead` shows another folder where something is already: a run's view in the place
-of the mount. `show_at` is for who may not make or mount at `/fsd`: the kernel lets an ordinary user do so in a user
-namespace, where others see nothing of it. The place needs not exist: the folder that it would be in is shown again,
-with everything that is there and the place besides. For `/fsd` this is a new root. On the disk nothing changes.
+For who may not make or mount at `/fsd`: the kernel lets an ordinary user do so in a user namespace, where others see
+nothing of it. The place needs not exist: the folder that it would be in is shown again, with everything that is there
+and the place besides. For `/fsd` this is a new root. On the disk nothing changes.
 
 Changes the whole process for good, which is to have one thread by then. Errors are FsdErrors; what was done before one
 vanishes with the process.
@@ -14,12 +13,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import stat
 import time
-from collections.abc import Collection, Sequence
-from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from fsd.errors import FsdError
 
@@ -38,59 +33,6 @@ _ALONE_WITHIN_S = 1.0
 
 _DENIED = (errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS, errno.ENOSYS)
 """How a system says that it does not let users have namespaces. ENOSPC: `user.max_user_namespaces` is 0."""
-
-
-class Shown(NamedTuple):
-    """What is to be seen at a place."""
-
-    source: str
-    """A folder, by the path that it has before anything is shown."""
-    place: str
-
-
-def prepare() -> None:
-    """Load what `show_instead` needs: after a fork of a process with threads, loading could hang."""
-    _libc()
-
-
-def show_instead(shown: Sequence[Shown], devices: Collection[int]) -> None:
-    """Show folders at places that exist, one after the other, for this process and its children.
-
-    Where the working directory or standard input is in a file system of one of the `devices` (as in `st_dev`), it is
-    entered or opened again by its path: it would go on seeing what was there. Raises FsdError where namespaces are not
-    permitted.
-    """
-    _leave()
-    for source, place in shown:
-        _mount(source, Path(place), _MS_BIND)
-    try:
-        _enter_again(devices)
-        _open_input_again(devices)
-    except OSError as error:
-        raise FsdError(
-            f"cannot begin with another view of {error.filename}: {os.strerror(error.errno or 0)}"
-        ) from error
-
-
-def _enter_again(devices: Collection[int]) -> None:
-    if os.stat(".").st_dev in devices:
-        os.chdir(os.getcwd())
-
-
-def _open_input_again(devices: Collection[int]) -> None:
-    try:
-        before = os.fstat(0)
-    except OSError:
-        return  # closed
-    if before.st_dev not in devices:
-        return
-    path = os.readlink("/proc/self/fd/0")
-    again = os.open(path, os.O_RDONLY)
-    if os.fstat(again).st_ino != before.st_ino and stat.S_ISREG(before.st_mode):
-        raise FileNotFoundError(errno.ENOENT, "another file by now", path)
-    os.lseek(again, os.lseek(0, 0, os.SEEK_CUR), os.SEEK_SET)
-    os.dup2(again, 0)
-    os.close(again)
 
 
 def show_at(source: Path, place: Path, staging: Path) -> None:
@@ -194,7 +136,6 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-@cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 

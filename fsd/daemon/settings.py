@@ -32,8 +32,6 @@ class MountSettings:
     """Whether the C extension may be used."""
     log_format: str = "auto"
     log_level: str = "info"
-    journal_stream: str = ""
-    """What standard error is connected to, as the service manager tells: `logs.chosen_form`."""
     metrics: tuple[str, int] | None = None
     """Where metrics are served besides the control socket."""
     ready_descriptor: int | None = None
@@ -44,11 +42,6 @@ class MountSettings:
     """The service manager kills a daemon that gives no sign of life for so long."""
     config: ConfigSource | None = None
     """Where the limits come from, to be read again on SIGHUP."""
-
-    @property
-    def logs_times(self) -> bool:
-        """Who runs it in the foreground, as a service manager does, has times of their own."""
-        return self.ready_descriptor is not None
 
     def to_json(self) -> str:
         """One line; `from_json` reads it. It shows in lists of processes: limits at their defaults are left out."""

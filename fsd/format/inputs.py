@@ -9,15 +9,14 @@ of each version, one after the other. `docs/format.md` has them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fsd.errors import CorruptDataError
 from fsd.format.fields import as_id, as_integer, as_list, as_mapping, as_text, decode_json, encode_json, member
-from fsd.format.limits import MAX_ENTRIES, MAX_RUN_HEADER_BYTES, MAX_RUN_INPUTS
-from fsd.format.positions import Stretches, count_stretches, decode_positions, encode_positions
-from fsd.ids import content_id
+from fsd.format.limits import MAX_ENTRIES, MAX_RUN_HEADER_BYTES
+from fsd.format.positions import Stretches, decode_positions, encode_positions
 
 _LENGTH = struct.Struct("<I")
 _COLUMNS = 3
@@ -75,11 +74,6 @@ class Inputs:
     def commits(self) -> frozenset[bytes]:
         """What is kept for it."""
         return frozenset(version.commit for version in self.versions)
-
-
-def digest_of_names(names: Iterable[tuple[str, bool]]) -> bytes:
-    """`ListingInputs.names` of what a listing shows: each name, and whether it is a symlink; in whatever order."""
-    return content_id("\0".join(f"{name}{'@' if is_link else '/'}" for name, is_link in sorted(names)).encode())
 
 
 def encode_inputs(inputs: Inputs) -> bytes:
@@ -142,7 +136,7 @@ def decode_inputs(data: bytes, what: str) -> Inputs:
 
 def _versions(listed: list[Any], columns: bytes, what: str) -> tuple[VersionInputs, ...]:
     found = []
-    at, left = 0, MAX_RUN_INPUTS
+    at = 0
     for each in listed:
         body = as_mapping(each, "a version")
         sizes = [as_integer(size, "bytes") for size in as_list(member(body, "bytes"), "bytes")]
@@ -152,9 +146,6 @@ def _versions(listed: list[Any], columns: bytes, what: str) -> tuple[VersionInpu
         for size in sizes:
             parts.append(columns[at : at + size])
             at += size
-        left -= sum(map(count_stretches, parts[:2])) + parts[2].count(b"\0")
-        if left < 0:
-            raise ValueError(f"more than {MAX_RUN_INPUTS:,} stretches and missing paths")
         found.append(_version(body, parts, what))
     if at != len(columns):
         raise ValueError("more inputs than are announced")

@@ -28,9 +28,6 @@ REPLACED = "replaced/"
 PURGES = "purges/"
 """What a purge under way is about to delete: a sealed list each, of keys and chunks."""
 
-AFTER_ALL_NAMES = "\x7f"
-"""Sorts after every character that a key can have."""
-
 MAX_REF_NAME_CHARACTERS = 128
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")

@@ -43,10 +43,6 @@ MAX_RUN_HEADER_BYTES = 8 * 1024 * 1024
 MAX_RUN_BYTES = 64 * 1024 * 1024
 """A run's object before compression: a million inputs that lie apart take 2 MB."""
 
-MAX_RUN_INPUTS = 2 * 1024 * 1024
-"""Stretches of entries that a run read, and paths that it missed: 64 MiB could say of thirty million, which take 8 GB
-once they are decoded."""
-
 MAX_JSON_DEPTH = 32
 """Objects and lists within one another in what a publisher adds freely: metadata and rules."""
 

@@ -45,9 +45,6 @@ class RefKind(StrEnum):
     SUBSET = "subset"
 
 
-_MAX_KIND_CHARACTERS = max(map(len, RefKind))
-
-
 class Move(NamedTuple):
     """One change of a ref."""
 
@@ -126,8 +123,7 @@ def parse_ref(data: bytes, what: str) -> Ref:
 
 def _parse_body(body: dict[str, Any]) -> Ref:
     ref = Ref(
-        # A text that is none of them is shown in the error: it is not to be a long one.
-        kind=RefKind(as_text(member(body, "kind"), "kind", _MAX_KIND_CHARACTERS)),
+        kind=RefKind(as_text(member(body, "kind"), "kind")),
         moves=tuple(_parse_move(move) for move in as_list(member(body, "moves"), "moves")),
         segments=tuple(_parse_segment_info(info) for info in as_list(body.get("segments", []), "segments")),
         follow={

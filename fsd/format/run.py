@@ -97,18 +97,6 @@ class RunPin(NamedTuple):
     """Below the revision."""
     commit: bytes | None
     """The commit or subset that it led to; None if that was not to be had."""
-    is_output: bool = False
-    """Whether it is where a run put its outputs, and so no pin of anybody's."""
-
-
-class RunSource(NamedTuple):
-    """By what a command came to a name in a repository's directory, and so what that name means another time."""
-
-    repository: str
-    name: str
-    link: str
-    """The pin or output that led there, from the top of the work tree; '' where the name stands in the command, in a
-    param, in a variable or in the code."""
 
 
 class RunProcess(NamedTuple):
@@ -140,25 +128,10 @@ class RunStart:
     params: Mapping[str, Scalar] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     """Those of the params that were said on the command line."""
-    in_file: Mapping[str, Scalar] = field(default_factory=dict)
-    """What the file of params says of these: who reads only that knows nothing of the command line."""
     pins: tuple[RunPin, ...] = ()
     outputs: tuple[str, ...] = ()
     """Paths from the top of the work tree."""
     environment: Mapping[str, Any] = field(default_factory=dict)
-    code_paths: tuple[str, ...] = ()
-    """What of the code counts, from the top of the work tree; () for all of it."""
-    dependencies: Mapping[str, str] = field(default_factory=dict)
-    """What is read outside of the mount, as far as it was told of: by path the id of what was there."""
-    found: Mapping[str, str] = field(default_factory=dict)
-    """What other steps had left in the work tree as plain files, metrics among them: by path the id."""
-    stdin: str | None = ""
-    """The id of the file that is its standard input; '' where there is nothing to be read, None for what cannot be
-    known before it is read, such as a pipe."""
-    outputs_before: tuple[str, ...] = ()
-    """Those of the outputs that were there before it began, so that it may have read them."""
-    is_reusable: bool = True
-    """Whether another run may take its outputs: somebody may have said that it may not."""
 
     @property
     def commits(self) -> frozenset[bytes]:
@@ -187,12 +160,6 @@ class RunEnd:
     """The log, and the files of params and metrics."""
     inputs: Inputs = NOT_OBSERVED
     """What was read below the mountpoint."""
-    sources: tuple[RunSource, ...] = ()
-    """Of the names that were looked up, those of which it is known."""
-    made: tuple[bytes, ...] = ()
-    """Commits of what runs made that it started itself."""
-    read: tuple[str, ...] = ()
-    """Of what it `found`, that which was read while it ran."""
     problems: tuple[str, ...] = ()
     """What did not go as it should have; a line each, for people."""
 
@@ -225,16 +192,9 @@ def encode_run_start(start: RunStart) -> bytes:
         "git": None if start.git is None else dict(start.git),
         "params": dict(start.params),
         "overrides": list(start.overrides),
-        "in_file": dict(start.in_file),
         "pins": [pin._asdict() | {"commit": None if pin.commit is None else pin.commit.hex()} for pin in start.pins],
         "outputs": list(start.outputs),
         "environment": dict(start.environment),
-        "code_paths": list(start.code_paths),
-        "dependencies": dict(start.dependencies),
-        "found": dict(start.found),
-        "stdin": start.stdin,
-        "outputs_before": list(start.outputs_before),
-        "is_reusable": start.is_reusable,
     }
     data = seal_list(START_MAGIC, _with_header(header), MAX_RUN_BYTES)
     _check_same(start, data, parse_run_start)
@@ -253,9 +213,6 @@ def encode_run_end(end: RunEnd) -> bytes:
         "params": dict(end.params),
         "outputs": _tree_json(end.outputs),
         "files": _tree_json(end.files),
-        "sources": [list(source) for source in end.sources],
-        "made": [commit.hex() for commit in end.made],
-        "read": list(end.read),
         "problems": list(end.problems),
     }
     data = seal_list(END_MAGIC, _with_header(header) + encode_inputs(end.inputs), MAX_RUN_BYTES)
@@ -306,16 +263,9 @@ def parse_run_start(data: bytes, what: str) -> RunStart:
             git=None if git is None else as_free_mapping(git, "git"),
             params=_params(header),
             overrides=_texts(header, "overrides"),
-            in_file=_params(header, "in_file"),
             pins=tuple(_pin(as_mapping(pin, "a pin")) for pin in as_list(member(header, "pins"), "pins")),
             outputs=_texts(header, "outputs"),
             environment=as_free_mapping(member(header, "environment"), "environment"),
-            code_paths=_texts(header, "code_paths"),
-            dependencies=_ids(header, "dependencies"),
-            found=_ids(header, "found"),
-            stdin=_stdin(header),
-            outputs_before=_texts(header, "outputs_before"),
-            is_reusable=_flag(header, "is_reusable"),
         )
     except ValueError as error:
         raise CorruptDataError(f"{what} cannot be read: {error}") from error
@@ -336,9 +286,6 @@ def parse_run_end(data: bytes, what: str) -> RunEnd:
             outputs=_tree(header, "outputs"),
             files=_tree(header, "files"),
             inputs=decode_inputs(rest, what),
-            sources=tuple(_source(as_list(each, "a source")) for each in as_list(member(header, "sources"), "sources")),
-            made=tuple(as_id(each, "made") for each in as_list(member(header, "made"), "made")),
-            read=_texts(header, "read"),
             problems=_texts(header, "problems"),
         )
     except ValueError as error:
@@ -386,27 +333,11 @@ def _tree(header: Mapping[str, Any], name: str) -> StoredTree | None:
 def _pin(body: Mapping[str, Any]) -> RunPin:
     commit = member(body, "commit")
     link, repository, revision, path = (as_text(member(body, each), each) for each in RunPin._fields[:4])
-    known = None if commit is None else as_id(commit, "commit")
-    return RunPin(link, repository, revision, path, known, _flag(body, "is_output"))
+    return RunPin(link, repository, revision, path, None if commit is None else as_id(commit, "commit"))
 
 
-def _source(row: list[Any]) -> RunSource:
-    if len(row) != len(RunSource._fields):
-        raise ValueError("a source with more or less than it has")
-    return RunSource(*(as_text(each, "a source") for each in row))
-
-
-def _ids(header: Mapping[str, Any], name: str) -> dict[str, str]:
-    return {path: as_text(digest, name) for path, digest in as_mapping(member(header, name), name).items()}
-
-
-def _stdin(header: Mapping[str, Any]) -> str | None:
-    value = member(header, "stdin")
-    return None if value is None else as_text(value, "stdin")
-
-
-def _params(header: Mapping[str, Any], name: str = "params") -> dict[str, Scalar]:
-    params = as_mapping(member(header, name), name)
+def _params(header: Mapping[str, Any]) -> dict[str, Scalar]:
+    params = as_mapping(member(header, "params"), "params")
     if not all(value is None or isinstance(value, str | int | float) for value in params.values()):
         raise ValueError("a param that is no text, number or truth value")
     return params

@@ -16,9 +16,9 @@
  *   receiving       pyfuse3 sets write_buf, and libfuse then splices each request through a pipe: two more system calls for
  *                   each request of a mount that never sees a write. So write_buf is left out.
  *
- *   unlearnt        A listed entry whose generation is FSD_UNLEARNT gets no node id: the kernel shows it, but does not learn
- *                   the name, and asks when somebody uses it. (pyfuse3 has one field for the node id and the number that
- *                   a listing shows, which must not be 0.)
+ * The next one to come: a run's view must hide from the kernel the inodes of a listing, or it answers later lookups itself.
+ * That is a definition of fuse_add_direntry_plus() here, which zeroes e->ino in a copy where the request's inode (kept by a
+ * wrapped readdirplus) is in a view, and leaves e->attr.st_ino.
  *
  * Used by one thread: pyfuse3 has one session a process, and serves it from one thread.
  */
@@ -40,16 +40,14 @@
 #define EXPORTED __attribute__((visibility("default")))
 
 /* Keep in step with fsd/fuse/interpose.py. */
-#define FSD_ABI 2
+#define FSD_ABI 1
 #define FSD_CACHE_LISTING (UINT64_C(1) << 63)
-#define FSD_UNLEARNT (UINT64_C(1) << 63)
 
 enum {
     FSD_SESSION = 1,     /* pyfuse3's session was made through us */
     FSD_INITIALISED = 2, /* the kernel has said hello */
     FSD_NO_OPEN = 4,     /* ... and understands ENOSYS from open; reads carry their inode */
     FSD_SYMLINKS = 8,    /* ... and keeps symlink targets */
-    FSD_LISTINGS = 16,   /* entries may be unlearnt */
 };
 
 static struct {
@@ -67,7 +65,6 @@ static struct fuse_lowlevel_ops original;
  * their own in C, and libfuse's in the symbol table. */
 #undef fuse_session_new
 #undef fuse_reply_open
-#undef fuse_add_direntry_plus
 
 EXPORTED struct fuse_session *fsd_session_new(struct fuse_args *args, const struct fuse_lowlevel_ops *ops, size_t size,
                                               void *userdata) __asm__("fuse_session_new");
@@ -75,8 +72,6 @@ EXPORTED struct fuse_session *fsd_session_new_versioned(struct fuse_args *args, 
                                                         size_t size, const void *version, void *userdata)
     __asm__("fuse_session_new_versioned");
 EXPORTED int fsd_reply_open(fuse_req_t req, const struct fuse_file_info *fi) __asm__("fuse_reply_open");
-EXPORTED size_t fsd_add_direntry_plus(fuse_req_t req, char *buf, size_t size, const char *name,
-                                      const struct fuse_entry_param *e, off_t off) __asm__("fuse_add_direntry_plus");
 
 EXPORTED int fsd_interpose_abi(void);
 EXPORTED void fsd_interpose_configure(int enabled, int no_open, unsigned max_background, int symlinks);
@@ -173,7 +168,7 @@ struct fuse_session *fsd_session_new(struct fuse_args *args, const struct fuse_l
     nested = 1;
     session = real(args, &ops, wrapped, userdata);
     nested = 0;
-    state = session ? FSD_SESSION | FSD_LISTINGS : 0;
+    state = session ? FSD_SESSION : 0;
     return session;
 }
 
@@ -194,7 +189,7 @@ struct fuse_session *fsd_session_new_versioned(struct fuse_args *args, const str
     nested = 1;
     session = real(args, &ops, wrapped, version, userdata);
     nested = 0;
-    state = session ? FSD_SESSION | FSD_LISTINGS : 0;
+    state = session ? FSD_SESSION : 0;
     return session;
 }
 
@@ -214,24 +209,6 @@ int fsd_reply_open(fuse_req_t req, const struct fuse_file_info *fi)
     copy.keep_cache = 1;
     copy.cache_readdir = 1;
     return real(req, &copy);
-}
-
-size_t fsd_add_direntry_plus(fuse_req_t req, char *buf, size_t size, const char *name, const struct fuse_entry_param *e,
-                             off_t off)
-{
-    static size_t (*real)(fuse_req_t, char *, size_t, const char *, const struct fuse_entry_param *, off_t);
-    struct fuse_entry_param copy;
-
-    if (real == NULL)
-        *(void **)&real = libfuse("fuse_add_direntry_plus");
-    if (real == NULL)
-        return SIZE_MAX; /* larger than any buffer: no entry fits */
-    if (!wanted.enabled || e->generation != FSD_UNLEARNT)
-        return real(req, buf, size, name, e, off);
-    copy = *e;
-    copy.ino = 0;
-    copy.generation = 0;
-    return real(req, buf, size, name, &copy, off);
 }
 
 int fsd_interpose_abi(void)

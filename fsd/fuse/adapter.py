@@ -48,7 +48,7 @@ class FileSystem(Protocol):
         """Entries after the cookie `start` (0: all), as many as are cheap; none at the end."""
 
     def refuse(self, ino: int) -> None:
-        """Undo the lookup of the entry that a listing yielded last, unless it `is_shown_only`: it had no room."""
+        """Undo the lookup of the entry that a listing yielded last: the kernel had no room for it."""
 
     def read_nowait(self, ino: int, offset: int, size: int) -> Buffer | None:
         """The bytes if they are at hand, None if that takes waiting."""
@@ -174,7 +174,6 @@ class Operations(pyfuse3.Operations):
         while True:
             listing = await self._filesystem.list(ino, start)
             entry.entry_timeout = entry.attr_timeout = listing.timeout_s
-            entry.generation = interpose.UNLEARNT if listing.is_shown_only else 0
             before = start
             for name, child, mode, size, mtime_ns, start in listing.entries:
                 entry.st_ino = child
@@ -184,8 +183,7 @@ class Operations(pyfuse3.Operations):
                 if mtime_ns != shown_mtime_ns:
                     entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = shown_mtime_ns = mtime_ns
                 if not reply(token, name, entry, start):
-                    if not listing.is_shown_only:
-                        self._filesystem.refuse(child)
+                    self._filesystem.refuse(child)
                     return
             if start == before:
                 return

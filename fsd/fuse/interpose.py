@@ -14,11 +14,7 @@ from enum import IntFlag
 CACHE_LISTING = 1 << 63
 """Set in the handle that opendir returns: the kernel may keep this directory's listing. No inode has this bit."""
 
-UNLEARNT = 1 << 63
-"""The generation of a listed entry that the kernel may show, but is not to learn: it looks the name up when it is used.
-Else it would know what listings had, and nobody would hear of its use."""
-
-_ABI = 2
+_ABI = 1
 
 
 class State(IntFlag):
@@ -33,8 +29,6 @@ class State(IntFlag):
     """ENOSYS from open is understood on both sides."""
     SYMLINKS = 8
     """The kernel keeps the targets of symlinks."""
-    LISTINGS = 16
-    """UNLEARNT is understood."""
 
 
 class _Extension:

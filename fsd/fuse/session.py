@@ -49,10 +49,6 @@ class Session:
             await pyfuse3.main(max_tasks=self._max_tasks)
             nursery.cancel_scope.cancel()
 
-    def forget_entry(self, parent: int, name: bytes) -> None:
-        """Ask the kernel to forget a name, and all below it that nobody uses. Does not wait."""
-        pyfuse3.invalidate_entry_async(pyfuse3.InodeT(parent), pyfuse3.FileNameT(name), ignore_enoent=True)
-
     async def _cancel_when_disconnected(self, scope: trio.CancelScope) -> None:
         """pyfuse3's loop ends by itself, but it waits for its handlers, and one of them may wait for the network.
 

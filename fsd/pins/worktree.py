@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,16 +88,10 @@ def files(top: Path) -> set[str]:
     return found
 
 
-def ignored(top: Path) -> list[str]:
-    """The paths that Git is told to ignore, but for what is in folders that are ignored as a whole. Raises FsdError."""
-    listed = _git(top, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
-    return [name for name in listed if not name.endswith("/")]
-
-
 def is_ignored(top: Path, name: str) -> bool:
     """Whether Git is told to ignore `name`, so that `git add` would refuse it."""
     # 0: ignored, 1: not, others: could not tell.
-    return run_git(top, "check-ignore", "-q", "--", name).returncode == 0
+    return _run(top, "check-ignore", "-q", "--", name).returncode == 0
 
 
 def is_tracked(top: Path, name: str) -> bool:
@@ -107,7 +101,7 @@ def is_tracked(top: Path, name: str) -> bool:
 
 def _git(top: Path, *arguments: str) -> Iterator[str]:
     """The NUL-terminated items that git prints. Raises FsdError."""
-    done = run_git(top, *arguments)
+    done = _run(top, *arguments)
     if done.returncode != 0:
         lines = os.fsdecode(done.stderr).strip().split("\n")
         # After what went wrong, Git may go on for paragraphs about what to do.
@@ -116,14 +110,8 @@ def _git(top: Path, *arguments: str) -> Iterator[str]:
     return (item for item in os.fsdecode(done.stdout).split("\0") if item)
 
 
-def run_git(
-    top: Path, *arguments: str, data: bytes = b"", variables: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
-    """Run git in a work tree, `data` for its input, with `variables` beside those of this process. Raises FsdError if
-    there is no git."""
+def _run(top: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     command = shutil.which("git")
     if command is None:
         raise FsdError("there is no git", hint="install the package git")
-    # (Without an environment of its own, git has that of this process.)
-    own = ["env", *(f"{name}={value}" for name, value in variables.items())] if variables else []
-    return subprocess.run([*own, command, "-C", top, *arguments], input=data, capture_output=True, check=False)
+    return subprocess.run([command, "-C", top, *arguments], capture_output=True, check=False)

@@ -41,7 +41,7 @@ def forbidden_directories(source: SourceFolder, store_url: str, state: Path) -> 
         with suppress(OSError):
             status = os.stat(path)
             forbidden[status.st_dev, status.st_ino] = what
-    for mountpoint in mountpoints():
+    for mountpoint in _mountpoints():
         if is_at_or_below(mountpoint, top):
             raise UsageError(
                 f"{shown(mountpoint)} is a mount of fsd, and would be published with all its versions",
@@ -53,7 +53,7 @@ def forbidden_directories(source: SourceFolder, store_url: str, state: Path) -> 
 def places_of_fsd(store_url: str, state: Path) -> list[bytes]:
     """The store's folder, that of our notes, and all mounts of fsd: absolute, without symlinks. Touches no mount."""
     folders = [folder for folder in (local_path(store_url), state) if folder is not None]
-    return [*(os.path.realpath(os.fsencode(folder)) for folder in folders), *mountpoints()]
+    return [*(os.path.realpath(os.fsencode(folder)) for folder in folders), *_mountpoints()]
 
 
 def is_at_or_below(path: bytes, folder: bytes) -> bool:
@@ -61,8 +61,8 @@ def is_at_or_below(path: bytes, folder: bytes) -> bool:
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 
 
-def mountpoints() -> Iterator[bytes]:
-    """Where fsd is mounted, absolute and without symlinks. Touches no mount."""
+def _mountpoints() -> Iterator[bytes]:
+    """Where fsd is mounted."""
     try:
         with open(MOUNT_INFO, "rb") as file:
             lines = file.read().splitlines()

@@ -50,11 +50,6 @@ async def store_picked(
     return StoredTree(commit, built.id)
 
 
-def is_picked(commit: Commit) -> bool:
-    """Whether a commit is one of `store_picked`: it says nothing but its tree."""
-    return commit == Commit(commit.repository, commit.tree, commit.totals, time_us=0)
-
-
 async def _nothing() -> None:
     """Before the first file is read there is nothing to learn: the same machine stored most of it before."""
 

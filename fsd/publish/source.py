@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, TypeVar
 
 from fsd.errors import FsdError, NotFoundError, UsageError
 from fsd.format.columns import decode_column
@@ -116,7 +116,7 @@ class SourceFolder:
         except OSError as error:
             raise _no_such_folder(self.directory, error) from None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> SourceFolder:
         return self
 
     def __exit__(
@@ -212,13 +212,6 @@ class SourceFolder:
         return UnsupportedFileError(
             f"{self.shown(path)[:200]}… is deeper than the {MAX_PATH_BYTES} bytes that a path may have",
             hint="nothing was published; leave it out of the folder",
-        )
-
-    def unsupported(self, named: str) -> FsdError:
-        """The error for what no tree can hold; `named` says which it is, and what."""
-        return UnsupportedFileError(
-            f"{named}; nothing was published",
-            hint="fsd keeps files, directories and symlinks: leave the others out of the folder",
         )
 
     def unreadable(self, path: bytes, error: OSError) -> FsdError:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from fsd.errors import FsdError, UsageError
 from fsd.format.limits import MAX_NAME_BYTES, MAX_PATH_BYTES
-from fsd.publish.source import STATUS, SourceFolder
+from fsd.publish.source import STATUS, SourceFolder, UnsupportedFileError
 
 RUN_ENTRIES = 4096
 """Some 160 KB of statuses and as much of names."""
@@ -38,13 +38,12 @@ SHOWN_PATHS = 5
 _DIRECTORY_STATUS = STATUS.pack(0, 0, 0, 0, stat.S_IFDIR)
 """Of a directory only that it is one: what is in it has a status of its own."""
 
-UNSUPPORTED_KINDS = {
+_KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFIFO: "a fifo",
     stat.S_IFBLK: "a device",
     stat.S_IFCHR: "a device",
 }
-"""What no tree can hold, by the type in st_mode."""
 
 
 class Run(NamedTuple):
@@ -181,8 +180,9 @@ def _join(directory: bytes, name: bytes) -> bytes:
 
 
 def _unsupported(source: SourceFolder, directory: bytes, unusual: list[tuple[bytes, int]]) -> FsdError:
-    named = [
-        f"{source.shown(_join(directory, name))} is {UNSUPPORTED_KINDS.get(kind, 'no file')}" for name, kind in unusual
-    ]
+    named = [f"{source.shown(_join(directory, name))} is {_KINDS.get(kind, 'no file')}" for name, kind in unusual]
     more = f", and {len(named) - SHOWN_PATHS} more there" if len(named) > SHOWN_PATHS else ""
-    return source.unsupported(f"{', '.join(named[:SHOWN_PATHS])}{more}")
+    return UnsupportedFileError(
+        f"{', '.join(named[:SHOWN_PATHS])}{more}; nothing was published",
+        hint="fsd keeps files, directories and symlinks: leave the others out of the folder",
+    )

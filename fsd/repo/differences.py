@@ -89,23 +89,7 @@ async def differing_facts(
     """The same without chunks, in a third of the time."""
     async with aclosing(_pairs(old, new, Tree.outline, below, read_ahead_pages)) as pairs:
         async for one, other in pairs:
-            yield _fact_of(one), _fact_of(other)
-
-
-class Differing(NamedTuple):
-    """A path that is not the same in both trees, with the number that its entry has in the old one."""
-
-    old: Fact | None
-    new: Fact | None
-    ordinal: int | None
-    """Of the old entry."""
-
-
-async def numbered_differences(old: Part, new: Part, *, read_ahead_pages: int) -> AsyncGenerator[Differing]:
-    """As `differing_facts`, with numbers: for who remembers entries by them."""
-    async with aclosing(_pairs(old, new, Tree.outline, b"", read_ahead_pages)) as pairs:
-        async for one, other in pairs:
-            yield Differing(_fact_of(one), _fact_of(other), None if one is None else one.first + one.position)
+            yield fact_at(one), fact_at(other)
 
 
 class _Spot(NamedTuple, Generic[Shape]):
@@ -113,12 +97,6 @@ class _Spot(NamedTuple, Generic[Shape]):
 
     page: Shape
     position: int
-    first: int
-    """The ordinal of the page's first entry."""
-
-
-def _fact_of(spot: _Spot[Outline] | None) -> Fact | None:
-    return fact_at(None if spot is None else (spot.page, spot.position))
 
 
 def fact_at(spot: tuple[Outline, int] | None) -> Fact | None:
@@ -161,8 +139,8 @@ async def _pairs(
             yield one, other
 
 
-def _seen(spot: _Spot[Shape]) -> tuple[int, bool, int, bytes]:
-    page, at = spot.page, spot.position
+def _seen(spot: tuple[Outline, int]) -> tuple[int, bool, int, bytes]:
+    page, at = spot
     return page.kind(at), page.executable(at), page.size(at), page.content(at)
 
 
@@ -182,8 +160,6 @@ class _Node(NamedTuple):
 
     parent: Index
     at: int
-    first: int
-    """The ordinal of the first entry below it."""
 
     @property
     def child(self) -> IndexChild:
@@ -199,29 +175,22 @@ class _Frontier:
         self._high = high
         self.level = 0 if tree is None else tree.root.level
         """0: they are pages."""
-        self.nodes = [] if tree is None else self._children(tree.root, 0)
+        self.nodes = [] if tree is None else self._children(tree.root)
 
-    def _children(self, index: Index, first: int) -> list[_Node]:
+    def _children(self, index: Index) -> list[_Node]:
         end = len(index.children) if self._high is None else index.find(self._high) + 1
-        return [_Node(index, at, first + index.starts[at]) for at in range(max(0, index.find(self._low)), end)]
+        return [_Node(index, at) for at in range(max(0, index.find(self._low)), end)]
 
     async def descend(self, tasks: int) -> None:
         """Go down by one level."""
         tree = self._tree
         assert tree is not None
         found = await gather(lambda node: tree.deeper(node.parent, node.at), self.nodes, tasks=tasks)
-        self.nodes = [
-            child for node, index in zip(self.nodes, found, strict=True) for child in self._children(index, node.first)
-        ]
+        self.nodes = [node for index in found for node in self._children(index)]
         self.level -= 1
 
     def drop(self, ids: set[bytes]) -> None:
         self.nodes = [node for node in self.nodes if node.child.id not in ids]
-
-    @property
-    def pages(self) -> list[PageRef]:
-        """The nodes, which are pages."""
-        return [PageRef(node.child, node.first) for node in self.nodes]
 
     @property
     def ids(self) -> set[bytes]:
@@ -242,7 +211,7 @@ async def _unshared(
             other.drop(shared)
         deepest = max(one.level, other.level)
         if deepest == 0:
-            return one.pages, other.pages
+            return [PageRef(node.child, 0) for node in one.nodes], [PageRef(node.child, 0) for node in other.nodes]
         for frontier in (one, other):
             if frontier.level == deepest:
                 await frontier.descend(tasks)
@@ -258,8 +227,6 @@ class _Run(NamedTuple, Generic[Shape]):
     directory: bytes
     start: int
     end: int
-    first: int
-    """The ordinal of the page's first entry."""
 
 
 class _Side(Generic[Shape]):
@@ -280,7 +247,6 @@ class _Side(Generic[Shape]):
         self._page: Shape | None = None
         self._position = 0
         self._end = 0
-        self._first = 0
         self.directory = b""
 
     async def load(self) -> bool:
@@ -299,21 +265,17 @@ class _Side(Generic[Shape]):
                 return False
             self._next_page += len(refs)
             pages = await gather(partial(self._load, self._tree), refs, tasks=len(refs))
-            self._runs = [
-                run
-                for ref, page in zip(reversed(refs), reversed(pages), strict=True)
-                for run in reversed(self._runs_of(page, ref.first))
-            ]
-        self._page, self.directory, self._position, self._end, self._first = self._runs.pop()
+            self._runs = [run for page in reversed(pages) for run in reversed(self._runs_of(page))]
+        self._page, self.directory, self._position, self._end = self._runs.pop()
         if self._position == 0:
             # A page takes a millisecond: let the other tasks in between.
             await trio.lowlevel.checkpoint()
         return True
 
-    def _runs_of(self, page: Shape, first: int) -> list[_Run[Shape]]:
+    def _runs_of(self, page: Shape) -> list[_Run[Shape]]:
         inside = self._below + b"/"
         return [
-            _Run(page, directory, *page.directory_range(directory), first)
+            _Run(page, directory, *page.directory_range(directory))
             for directory in page.directories
             if not self._below or directory == self._below or directory.startswith(inside)
         ]
@@ -334,7 +296,7 @@ class _Side(Generic[Shape]):
     def take(self) -> _Spot[Shape]:
         """The entry, which is passed."""
         self._position += 1
-        return _Spot(self.page, self._position - 1, self._first)
+        return _Spot(self.page, self._position - 1)
 
     def skip(self, other: _Side[Shape]) -> bool:
         """Pass over equal entries of both, which are in the same directory. False if the next two differ."""

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import trio
@@ -31,13 +29,9 @@ from fsd.format.ref import Move, parse_segment
 from fsd.limits import Limits
 from fsd.repo.leases import Leases
 from fsd.stores.base import ObjectExistsError, ObjectNotFoundError, Store
-from fsd.stores.retry import retried
 
 MAX_FRESH = 4096
 """Objects of which it is remembered when they were loaded anew; the oldest go first."""
-
-_PATIENCE = 0.9
-"""The share of a read's deadline for which an object is asked for again."""
 
 CommitObject = tuple[Commit, Index]
 """A commit's header and the root of its tree: they are one object."""
@@ -82,35 +76,6 @@ class StoreLoader:
 
     async def forget(self, kind: ObjectKind, object_id: bytes) -> None:
         """Nothing is kept here."""
-
-
-class PatientLoader:
-    """Asks another loader again while the store cannot be reached, nearly as long as a read may wait. For a mount: its
-    programs are to wait for a server that is away for a minute, also where a page or recipe is what they lack.
-
-    What the store refuses, and what is not there, is told at once.
-    """
-
-    def __init__(self, inner: ObjectLoader, limits: Limits) -> None:
-        self._inner = inner
-        self._limits = replace(
-            limits,
-            store_attempts=limits.fetch_attempts,
-            # Who waits is to be told what is wrong, and not only that it took too long.
-            store_retry_s=_PATIENCE * limits.read_deadline_s,
-        )
-
-    async def load(self, kind: ObjectKind, object_id: bytes) -> bytes:
-        """See `ObjectLoader.load`."""
-        return await retried(self._limits, partial(self._inner.load, kind, object_id))
-
-    async def reload(self, kind: ObjectKind, object_id: bytes) -> bytes:
-        """See `ObjectLoader.reload`."""
-        return await retried(self._limits, partial(self._inner.reload, kind, object_id))
-
-    async def forget(self, kind: ObjectKind, object_id: bytes) -> None:
-        """See `ObjectLoader.forget`."""
-        await self._inner.forget(kind, object_id)
 
 
 def _decode_page(object_id: bytes, stored: bytes) -> tuple[Page, int]:

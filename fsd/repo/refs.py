@@ -20,7 +20,6 @@ from typing import Any
 from fsd.clock import Clock
 from fsd.errors import ConflictError, UsageError
 from fsd.format.keys import (
-    AFTER_ALL_NAMES,
     REFS,
     ObjectKind,
     check_ref_name,
@@ -40,6 +39,9 @@ from fsd.tasks import gather
 
 SHOWN_DIGITS = 12
 """Of a commit's id, in messages."""
+
+_AFTER_ALL_NAMES = "\x7f"
+"""Sorts after every character that a key can have."""
 
 _SKIP_AFTER = 64
 """Refs of one repository seen in a listing of all before it is worth a new request to skip the rest."""
@@ -378,7 +380,7 @@ async def _count_refs(store: Store, found: dict[str, int], start_after: str) -> 
         if slash and is_repository_name(repository) and is_ref_name(name):
             found[repository] = found.get(repository, 0) + 1
             if found[repository] == _SKIP_AFTER:
-                return ref_prefix(repository) + AFTER_ALL_NAMES
+                return ref_prefix(repository) + _AFTER_ALL_NAMES
     return None
 
 

@@ -41,9 +41,6 @@ MAX_STORED_PATHS_BYTES = 256 * 1024
 """A list of paths whose JSON is longer is stored as its hash alone: the subset's tree stands, but its rule cannot be
 applied anew."""
 
-_SHOWN_CHARACTERS = 200
-"""Of what is wrong in a rule: a store may say anything."""
-
 _HASH_RANGE = 1 << 64
 _PERCENT_UNITS = 1_000_000
 """Of a percent: what MAX_DECIMALS can tell apart."""
@@ -129,10 +126,7 @@ class Rule:
         other files than were meant."""
         known = {"sample_percent", "limit", "per_dir", "include", "exclude", "keep", "paths", "seed"}
         if unknown := sorted(set(body) - known):
-            raise UsageError(
-                f"a subset's rule has unknown parts: {', '.join(unknown)[:_SHOWN_CHARACTERS]}",
-                hint="install a newer fsd",
-            )
+            raise UsageError(f"a subset's rule has unknown parts: {', '.join(unknown)}", hint="install a newer fsd")
         try:
             patterns = {
                 name: tuple(map(_text_from_json, body.get(name, ()))) for name in ("include", "exclude", "keep")
@@ -147,7 +141,7 @@ class Rule:
                 **patterns,
             )
         except (ValueError, TypeError, KeyError, AttributeError, InvalidOperation) as error:
-            raise UsageError(f"a subset's rule cannot be read: {error!r:.{_SHOWN_CHARACTERS}}") from error
+            raise UsageError(f"a subset's rule cannot be read: {error!r}") from error
 
 
 class Matcher:
@@ -215,7 +209,7 @@ def _check_percent(percent: Decimal) -> Decimal:
     """The percentage without trailing zeros."""
     if not percent.is_finite() or not 0 < percent < 100 or percent * _PERCENT_UNITS % 1:
         raise UsageError(
-            f"{percent:.12g}% is not a sample",
+            f"{percent}% is not a sample",
             hint=f"give a percentage between 0 and 100, with at most {MAX_DECIMALS} decimals",
         )
     return Decimal(f"{percent.normalize():f}")
@@ -244,7 +238,7 @@ def _paths_to_json(paths: tuple[bytes, ...]) -> list[str | dict[str, str]] | dic
 def _paths_from_json(body: Any) -> tuple[bytes, ...]:
     if isinstance(body, Mapping):
         raise UsageError(
-            f"the list of this subset's {body['count']!s:.20} paths was too long to be stored",
+            f"the list of this subset's {body['count']} paths was too long to be stored",
             hint="create the subset anew from the list",
         )
     return tuple(encode_path(_text_from_json(path)) for path in body)

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
-from fsd.errors import NotFoundError, near_misses
-from fsd.format.keys import AFTER_ALL_NAMES, REPLACED, RUNS, check_repository_name
+from fsd.errors import NotFoundError
+from fsd.format.keys import REPLACED, RUNS, check_repository_name
 from fsd.format.replaced import encode_replaced, parse_replaced
 from fsd.format.run import (
     END,
@@ -110,23 +110,6 @@ class Runs:
         same one again."""
         await self._store.overwrite(f"{REPLACED}{note}", encode_replaced(commits))
 
-    async def repositories(self) -> list[str]:
-        """The names of all repositories that have runs, sorted. A listing for each, left as soon as it has begun."""
-        found: list[str] = []
-        start_after: str | None = ""
-        while start_after is not None:
-            start_after = await self._next_repository(found, start_after)
-        return found
-
-    async def _next_repository(self, found: list[str], start_after: str) -> str | None:
-        """Add the first repository behind a key; the key to go on behind, None if there was none."""
-        async for info in self._store.list(RUNS, start_after=start_after):
-            name = parse_run_key(info.key)
-            if name is not None:
-                found.append(name[0].repository)
-                return f"{RUNS}{found[-1]}/{AFTER_ALL_NAMES}"
-        return None
-
     async def names(self, repository: str = "", step: str = "") -> dict[RunName, bool]:
         """The runs of a repository (of all, if it is ''), and whether each has an end. One listing.
 
@@ -145,15 +128,13 @@ class Runs:
 
     async def find(self, text: str, repository: str = "") -> RunName:
         """The run whose id begins with `text`. One listing. Raises NotFoundError if there is none, or several."""
-        names = await self.names(repository)
-        found = [name for name in names if name.run.startswith(text.lower())]
+        found = [name for name in await self.names(repository) if name.run.startswith(text.lower())]
         if text and len(found) == 1:
             return found[0]
         if text and found:
             few = ", ".join(sorted(name.run for name in found)[:3])
             raise NotFoundError(f"{len(found):,} runs begin with {text!r}", hint=f"write more of it: {few}")
-        alike = near_misses(text, {name.run[: len(text)] for name in names})
-        what = alike or f"an id has {RUN_HEX_DIGITS} hex digits; 'fsd exp list' shows which there are"
+        what = f"an id has {RUN_HEX_DIGITS} hex digits; 'fsd exp list' shows which there are"
         raise NotFoundError(f"there is no run {text!r}", hint=what)
 
     async def read_start(self, name: RunName) -> RunStart:

@@ -17,11 +17,10 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Protocol
 
 import trio
 
@@ -92,42 +91,19 @@ class _Log:
             self.write(data)
 
 
-class Observer(Protocol):
-    """Who sees what a command reads."""
-
-    def enter(self) -> None:
-        """Called in the command's process, after the fork and before the command. Raises whatever keeps it from
-        starting."""
-
-    def entering(self) -> AbstractContextManager[None]:
-        """To be around the start of the command. Raises FsdError for what went wrong in `enter`."""
-
-
 async def execute(
-    command: Sequence[str],
-    directory: Path,
-    variables: Mapping[str, str],
-    log: Path,
-    say: Callable[[str], None],
-    observer: Observer | None = None,
+    command: Sequence[str], directory: Path, variables: Mapping[str, str], log: Path, say: Callable[[str], None]
 ) -> Outcome:
-    """Run it to its end. `say` is told a line for people where something takes its time. Raises FsdError if the
-    observer keeps it from starting: then nothing ran."""
+    """Run it to its end. `say` is told a line for people where something takes its time."""
     _adopt_orphans()
     outcome = Outcome()
     with log.open("wb", buffering=0) as file, trio.open_signal_receiver(*_SIGNALS) as signals:
         kept = _Log(file)
         readers, writers = zip(os.pipe(), os.pipe(), strict=True)
         try:
-            with nullcontext() if observer is None else observer.entering():
-                process = await trio.lowlevel.open_process(
-                    list(command),
-                    cwd=directory,
-                    env=dict(variables),
-                    stdout=writers[0],
-                    stderr=writers[1],
-                    preexec_fn=None if observer is None else observer.enter,
-                )
+            process = await trio.lowlevel.open_process(
+                list(command), cwd=directory, env=dict(variables), stdout=writers[0], stderr=writers[1]
+            )
         except OSError as error:
             outcome.problems.append(f"cannot run {command[0]}: {error.strerror}")
             return outcome

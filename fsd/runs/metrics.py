@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +19,6 @@ JSON_FILES = ("metrics.json", "dvclive/metrics.json")
 CURVE_FOLDERS = ("plots/metrics", "dvclive/plots/metrics")
 WRITTEN = ("metrics.json", "dvclive", "plots/metrics")
 """What commands write here is no code."""
-
-CURVES = "curves"
-"""Of a run's files, the folder of its curves."""
 
 _SHOWN_CHARACTERS = 40
 
@@ -36,14 +31,12 @@ class Measured(NamedTuple):
     metrics: dict[str, float]
     problems: list[str]
     """Files that cannot be read; a line each."""
-    files: list[Path]
-    """Those that were written."""
 
 
 def statuses(directory: Path) -> dict[str, _Status]:
     """What the files look like now, by path."""
     found = {}
-    for path in files_in(directory):
+    for path in _files(directory):
         try:
             status = path.stat()
         except OSError:
@@ -54,12 +47,11 @@ def statuses(directory: Path) -> dict[str, _Status]:
 
 def measured(directory: Path, before: Mapping[str, _Status]) -> Measured:
     """What files say that do not look as they did `before`."""
-    found = Measured({}, [], [])
+    found = Measured({}, [])
     now = statuses(directory)
-    for path in files_in(directory):
+    for path in _files(directory):
         if before.get(os.fspath(path)) == now.get(os.fspath(path)):
             continue
-        found.files.append(path)
         try:
             if path.suffix == ".json":
                 found.metrics.update(_numbers(json.loads(path.read_bytes()), ""))
@@ -70,25 +62,7 @@ def measured(directory: Path, before: Mapping[str, _Status]) -> Measured:
     return found
 
 
-def keep_curves(directory: Path, before: Mapping[str, _Status], folder: Path) -> None:
-    """Copy the curves that do not look as they did `before` to `folder`, below `CURVES`. What cannot be read is no
-    curve: `measured` tells of it."""
-    now = statuses(directory)
-    for path in files_in(directory):
-        if path.suffix == ".json" or before.get(os.fspath(path)) == now.get(os.fspath(path)):
-            continue
-        with suppress(OSError):
-            copy = folder / CURVES / path.relative_to(_curve_folder(path, directory))
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-
-
-def _curve_folder(path: Path, directory: Path) -> Path:
-    return next(directory / each for each in CURVE_FOLDERS if path.is_relative_to(directory / each))
-
-
-def files_in(directory: Path) -> Iterator[Path]:
-    """Where metrics are, below the folder of a command."""
+def _files(directory: Path) -> Iterator[Path]:
     # Curves first: where both speak of a metric, the summary counts.
     for folder in CURVE_FOLDERS:
         yield from sorted((directory / folder).rglob("*.tsv"))
@@ -107,7 +81,7 @@ def _numbers(value: Any, name: str) -> Iterator[tuple[str, float]]:
 
 def _last_of_curve(path: Path, directory: Path) -> Iterator[tuple[str, float]]:
     """The metric of a curve: named by its path, as DVCLive does it; its last column in its last row."""
-    folder = _curve_folder(path, directory)
+    folder = next(directory / each for each in CURVE_FOLDERS if path.is_relative_to(directory / each))
     rows = [line.split("\t") for line in path.read_text().splitlines() if line]
     if len(rows) > 1:
         name = path.relative_to(folder).with_suffix("").as_posix().replace("/", ".")

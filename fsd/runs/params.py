@@ -27,9 +27,9 @@ class _Loader(yaml.SafeLoader):
     """Numbers with an exponent need no point."""
 
 
-_EXPONENT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z")
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+\Z"), list("-+0123456789")
+)
 
 
 class Override(NamedTuple):
@@ -52,19 +52,6 @@ def parse_override(said: str) -> Override:
     if isinstance(value, dict | list):
         raise UsageError(f"{said!r} sets more than one param", hint="set each by itself: NAME.KEY=VALUE")
     return Override(name, text, _scalar(value))
-
-
-def override_of(name: str, value: Scalar) -> Override:
-    """What sets a param to a value."""
-    quoted = json.dumps(value, ensure_ascii=False)
-    for text in (value, quoted) if isinstance(value, str) else (quoted,):
-        try:
-            override = parse_override(f"{name}={text}")
-        except UsageError:  # what would be a list, or a mapping
-            continue
-        if (type(override.value), override.value) == (type(value), value):
-            break
-    return Override(name, text, value)
 
 
 def parse_params(text: str, what: str) -> dict[str, Scalar]:
@@ -160,62 +147,3 @@ def _find(node: yaml.Node | None, name: str) -> yaml.ScalarNode | None:
             if found is not None:
                 return found
     return None
-
-
-# --- a file of params
-
-
-class _Dumper(yaml.SafeDumper):
-    """Texts that `_Loader` takes for numbers are quoted."""
-
-
-_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
-
-_EMPTY: Mapping[Scalar, Any] = {"{}": {}, "[]": [], "inf": math.inf, "-inf": -math.inf, "nan": math.nan}
-"""What params have for values that JSON has not, or that have none in them."""
-
-
-def file_of(params: Mapping[str, Scalar], text: str, what: str) -> str:
-    """A file with these params: `text`, with other values where that is enough, or else one without comments.
-
-    Raises UsageError for params that no file can have.
-    """
-    try:
-        held = parse_params(text, what)
-        changed = [
-            Override(name, "", value)
-            for name, value in params.items()
-            if name in held and (type(held[name]), held[name]) != (type(value), value)
-        ]
-        candidate = rewritten(text, changed, what)
-        if parse_params(candidate, what) == params:
-            return candidate
-    except UsageError:
-        pass  # then it is written anew
-    candidate = yaml.dump(_nested(params), Dumper=_Dumper, sort_keys=False, allow_unicode=True) if params else ""
-    if parse_params(candidate, what) != params:
-        raise UsageError(f"{what} cannot have these params", hint="'fsd exp show' lists them")
-    return candidate
-
-
-def _nested(params: Mapping[str, Scalar]) -> dict[str, Any]:
-    """Mappings and lists again; where a param is also the name of others, those keep their dots."""
-    top: dict[str, Any] = {}
-    for name, scalar in params.items():
-        value = _EMPTY.get(scalar, scalar) if isinstance(scalar, str) else scalar
-        *above, last = parts = name.split(".")
-        if "" in parts or any(".".join(parts[:end]) in params for end in range(1, len(parts))):
-            top[name] = value
-            continue
-        inside = top
-        for part in above:
-            inside = inside.setdefault(part, {})
-        inside[last] = value
-    return {name: _with_lists(value) for name, value in top.items()}
-
-
-def _with_lists(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    inner = {name: _with_lists(each) for name, each in value.items()}
-    return list(inner.values()) if inner and list(inner) == [str(number) for number in range(len(inner))] else inner

@@ -20,7 +20,7 @@ from fsd.repo.repository import Repositories
 from fsd.runs.table import Row, row_of
 from fsd.tasks import gather
 
-_VERSION = 2
+_VERSION = 1
 """To be raised when `row_of` says something else of the same run."""
 
 _BATCH = 1000
@@ -28,13 +28,8 @@ _BATCH = 1000
 
 
 async def read_rows(repositories: Repositories, repository: str, state: Path) -> list[Row]:
-    """The rows of a repository's runs (of all, if it is ''), in no order. As `read_named_rows`."""
-    return list((await read_named_rows(repositories, repository, state)).values())
-
-
-async def read_named_rows(repositories: Repositories, repository: str, state: Path) -> dict[RunName, Row]:
-    """The same with the runs that they are of. One listing, and two requests for each run that is new or has not
-    ended. Raises CorruptDataError, and what a store raises."""
+    """The rows of a repository's runs (of all, if it is ''), in no order. One listing, and two requests for each run
+    that is new or has not ended. Raises CorruptDataError, and what a store raises."""
     runs = repositories.runs
     path = state / "rows" / f"{repositories.marker.id}.json"
     known = await trio.to_thread.run_sync(_load, path)
@@ -49,7 +44,7 @@ async def read_named_rows(repositories: Repositories, repository: str, state: Pa
                 fresh[run.start.name.key(END)] = row
     if fresh:
         await trio.to_thread.run_sync(_save, path, {**known, **fresh})
-    return rows
+    return list(rows.values())
 
 
 def _load(path: Path) -> dict[str, dict[str, Scalar]]:

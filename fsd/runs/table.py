@@ -1,15 +1,12 @@
 """Runs side by side: each a row of named values, of which those are worth a column that differ; filters, and an order.
 
 Names of columns: `run`, `name`, `time`, `state`, `seconds`, `author`, `command`, `git`, `code`, `params.NAME`,
-`metrics.NAME`, `pins.LINK`, and of pins that lead to a subset `subsets.LINK`. Where one is asked for, what comes after
-the first point will do if only one ends so: `lr` for `params.lr`. Pure functions.
-
-A row has more than columns, for who asks where a run came from (`PINNED`, `INPUTS`, `OUTPUTS`, `OUTPUT_PATHS`).
+`metrics.NAME`, `pins.LINK`. Where one is asked for, what comes after the first point will do if only one ends so:
+`lr` for `params.lr`. Pure functions.
 """
 
 from __future__ import annotations
 
-import json
 import operator
 import re
 import shlex
@@ -19,7 +16,6 @@ from typing import Any, NamedTuple
 
 from fsd.errors import NotFoundError, UsageError, near_misses
 from fsd.format.run import Scalar
-from fsd.repo.revisions import parse_revision
 from fsd.repo.runs import Run
 from fsd.runs.process import is_alive
 
@@ -29,18 +25,6 @@ FIXED = ("run", "name", "time", "state", "seconds", "author", "command", "git", 
 PARAMS = "params."
 METRICS = "metrics."
 PINS = "pins."
-SUBSETS = "subsets."
-"""The subset that a pin led to."""
-
-PINNED = "pinned."
-"""No column: where a pin led, as `REPO/REV[/PATH]`."""
-INPUTS = "inputs"
-"""No column: what a run was seen to read, each as `REPO/NAME@COMMIT`, with blanks between them: the name by which it
-was looked up, and the commit or named subset. Only of runs that were seen to read something."""
-OUTPUTS = "outputs"
-"""No column: the commit of a run's outputs, in hex."""
-OUTPUT_PATHS = "output_paths"
-"""No column: what was to be made, an array in JSON."""
 
 Row = Mapping[str, Scalar]
 """A run's values by column. `time` is in microseconds since 1970 UTC; `code` and pins are ids in hex."""
@@ -90,25 +74,7 @@ def row_of(run: Run) -> dict[str, Scalar]:
     }
     row |= {f"{PARAMS}{name}": value for name, value in params_of(run).items()}
     row |= {f"{METRICS}{name}": value for name, value in ({} if end is None else end.metrics).items()}
-    for pin in start.pins:
-        row[f"{PINS}{pin.link}"] = None if pin.commit is None else pin.commit.hex()
-        row[f"{PINNED}{pin.link}"] = "/".join(filter(None, (pin.repository, pin.revision, pin.path)))
-        if subset := parse_subset(pin.revision):
-            row[f"{SUBSETS}{pin.link}"] = subset
-    if end is not None and end.outputs is not None:
-        row |= {OUTPUTS: end.outputs.commit.hex(), OUTPUT_PATHS: json.dumps(start.outputs)}
-    if end is not None and end.inputs.versions:
-        read = {f"{each.repository}/{each.name}@{each.commit.hex()}" for each in end.inputs.versions}
-        row[INPUTS] = " ".join(sorted(read))
-    return row
-
-
-def parse_subset(revision: str) -> str:
-    """The subset that a revision names, '' where it is of the whole or no revision at all."""
-    try:
-        return parse_revision(revision).subset or ""
-    except UsageError:
-        return ""
+    return row | {f"{PINS}{pin.link}": None if pin.commit is None else pin.commit.hex() for pin in start.pins}
 
 
 # --- columns
@@ -117,28 +83,20 @@ def parse_subset(revision: str) -> str:
 def columns_of(rows: Iterable[Row]) -> list[str]:
     """All columns that any of the rows has: the fixed ones, then params, metrics and pins, each by name."""
     found = {name for row in rows for name in row}.difference(FIXED)
-    order = (PARAMS, METRICS, PINS, SUBSETS)
+    order = (PARAMS, METRICS, PINS)
     return [*FIXED, *(name for prefix in order for name in sorted(found) if name.startswith(prefix))]
 
 
 def changed_columns(rows: Sequence[Row]) -> list[str]:
     """Those in which the rows differ: having no value is a value as well. Metrics always: they are what it is about."""
-    return [name for name in columns_of(rows) if name.startswith(METRICS) or _differ(rows, name)]
-
-
-def _differ(rows: Sequence[Row], name: str) -> bool:
-    # What differs mostly does so among a few; what does not has to be looked at in all.
-    for some in (rows[:_FEW], rows):
-        values = {row.get(name, _ABSENT) for row in some}
-        if len(values) > 1:
-            return True
-    if values & {0, 1}:
-        return len({_kind_and_value(row.get(name, _ABSENT)) for row in rows}) > 1
-    return False
+    return [
+        name
+        for name in columns_of(rows)
+        if name.startswith(METRICS) or len({_kind_and_value(row.get(name, _ABSENT)) for row in rows}) > 1
+    ]
 
 
 _ABSENT = object()
-_FEW = 50
 
 
 def _kind_and_value(value: object) -> tuple[object, object]:

@@ -14,7 +14,6 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -163,19 +162,15 @@ class Bucket:
 
     def stat(self, name: str) -> Listed:
         """What is said of it. Raises NotFound."""
-        with _understood():
-            return _listed(self._described(name))
+        blob = self._bucket.blob(name)
+        blob.reload(timeout=self._silence_s, retry=None)
+        return _listed(blob)
 
     def find_same(self, name: str, size: int, crc32c: int) -> Version | None:
         """The version of an object, if it has that size and checksum. Raises NotFound."""
-        with _understood():
-            blob = self._described(name)
-            return _version(blob) if blob.size == size and _decode(blob.crc32c) == crc32c else None
-
-    def _described(self, name: str) -> Blob:
         blob = self._bucket.blob(name)
         blob.reload(timeout=self._silence_s, retry=None)
-        return blob
+        return _version(blob) if blob.size == size and _decode(blob.crc32c) == crc32c else None
 
     def list_page(self, prefix: str, start: str, page_token: str | None) -> tuple[list[Listed], str | None]:
         """Objects whose name begins with `prefix`, from name `start` on, and the token for more, None at the end."""
@@ -189,8 +184,8 @@ class Bucket:
             timeout=self._silence_s,
             retry=None,
         )
-        with _understood():
-            return [_listed(blob) for blob in next(pages.pages, ())], pages.next_page_token
+        blobs: list[Blob] = list(next(pages.pages, ()))
+        return [_listed(blob) for blob in blobs], pages.next_page_token
 
     # --- writing
 
@@ -368,19 +363,12 @@ def _decode(crc32c: str | None) -> int | None:
     return None if crc32c is None else int.from_bytes(base64.b64decode(crc32c), "big")
 
 
-@contextmanager
-def _understood() -> Iterator[None]:
-    """JSON that is read in here, or none at all, is taken for what the API promises, also by Google's library."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UnusableAnswerError("it does not describe what it was asked for") from error
-
-
 def _finished(answer: Response) -> Progress:
-    with _understood():
-        resource = answer.json()
+    resource = answer.json()
+    try:
         return Progress(int(resource.get("size", 0)), Version(resource["generation"]), _decode(resource.get("crc32c")))
+    except (KeyError, TypeError, AttributeError):
+        raise UnusableAnswerError("it does not say what it has stored") from None
 
 
 def _listed(blob: Blob) -> Listed:

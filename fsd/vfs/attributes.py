@@ -69,9 +69,6 @@ class Listing(NamedTuple):
     """Tuples of the fields of `ListedEntry`, plain ones because millions of them are made."""
     timeout_s: float
     """How long names and attributes may be believed."""
-    is_shown_only: bool = False
-    """Whether the kernel may show the names, but not learn from them: the entries count as no lookups. In a run's view,
-    so that it asks about each that is used."""
 
 
 class FilesystemTotals(NamedTuple):

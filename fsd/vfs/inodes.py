@@ -272,11 +272,6 @@ class InodeTable:
             self._tree_holders[value] += 1
         return ino
 
-    def number(self, key: bytes, flavour: int, value: int, _page: int, _position: int) -> int:
-        """The number that `remember` would give, if nobody else has it. Remembers nothing."""
-        ino = _from_bytes(key[:8], "little") >> 3 & self._mask | FIRST_TREE_INO | flavour
-        return self._moved.get((key, flavour, value), ino)
-
     def _move_seen(self, shard: _Shard, row: int, page: int, seen: int) -> None:
         # The last place is the one to trust: an older one may belong to a version that has gone since.
         before = shard.seen[row] >> _POSITION_BITS

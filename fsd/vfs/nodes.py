@@ -9,32 +9,15 @@ Numbers are never used twice. This owns no policy and no I/O.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 from fsd.format.keys import is_repository_name
-from fsd.format.run import RunName
 from fsd.ids import content_id
 from fsd.repo.rules import Rule
 from fsd.vfs.attributes import DIRECTORY_MODE, FILE_MODE, FILE_MTIME_NS, ROOT_INO, SYMLINK_MODE, WRITABLE
 from fsd.vfs.inodes import FIRST_TREE_INO
-from fsd.vfs.observation import Observation, ShownVersion
-
-
-@dataclass(frozen=True)
-class View:
-    """Everything once more (`fsd.vfs.toplevel`): for an edit or, with an observation, for a run."""
-
-    name: str
-    """That no other has, nor had."""
-    observation: Observation | None = field(default=None, compare=False)
-    """The recorder of what is asked for in a run's view."""
-
-    @property
-    def owns_files(self) -> bool:
-        """Whether its files are nobody else's, and may be written to once an overlay lies over it."""
-        return self.observation is None
 
 
 @dataclass(frozen=True)
@@ -53,26 +36,16 @@ class Version:
     tag: str = ""
     subset: str = ""
     """The part after the `+`."""
-    view: View | None = None
-    """The view that it is seen in, if any."""
+    view: str = ""
+    """The view that it is seen in, if any: whose files are nobody else's (`fsd.vfs.toplevel`)."""
 
     @cached_property
     def digest(self) -> bytes:
         """32 bytes that tell it from every other; the keys of the directories below it start from this."""
         parts = [self.repository, self.label, self.commit.hex(), self.tree_of.hex()]
-        if self.view is not None:
-            parts.append(self.view.name)
+        if self.view:
+            parts.append(self.view)
         return content_id("\0".join(parts).encode())
-
-    @cached_property
-    def shown(self) -> ShownVersion:
-        """As an observation names it."""
-        return ShownVersion(self.repository, self.label, self.tree_of)
-
-    @property
-    def observation(self) -> Observation | None:
-        """Of the view, if there is one."""
-        return None if self.view is None else self.view.observation
 
     def __hash__(self) -> int:
         # Asked for at every lookup below it.
@@ -85,8 +58,6 @@ class Node:
     __slots__ = ("ino", "key", "lookups", "size")
     mode: ClassVar[int] = DIRECTORY_MODE
     mtime_ns: int = FILE_MTIME_NS
-    view: View | None = None
-    """That it belongs to; a version says its own."""
 
     def __init__(self, key: object, size: int = 0) -> None:
         self.key = key
@@ -103,37 +74,22 @@ class RootNode(Node):
 
 
 class ViewsNode(Node):
-    """`.views` of the top or of a run's view: every view that anybody may ask for, none of them listed."""
+    """`/.views`: every view that anybody may ask for, none of them listed."""
 
-    __slots__ = ("view",)
+    __slots__ = ()
 
-    def __init__(self, view: View | None = None) -> None:
-        super().__init__(self.key_of(view))
-        self.view = view
-
-    @staticmethod
-    def key_of(view: View | None) -> object:
-        """What it is known by."""
-        return ViewsNode, view
+    def __init__(self) -> None:
+        super().__init__((ViewsNode,))
 
 
 class ViewNode(Node):
     """The top of a view: repositories again."""
 
-    __slots__ = ("name", "outer", "view")
-    view: View
+    __slots__ = ("view",)
 
-    def __init__(self, view: View, outer: View | None, name: str) -> None:
-        """`name` is what it is called in the `.views` of the view `outer`, or of the top."""
-        super().__init__(self.key_of(outer, name))
+    def __init__(self, view: str) -> None:
+        super().__init__((ViewNode, view))
         self.view = view
-        self.outer = outer
-        self.name = name
-
-    @staticmethod
-    def key_of(outer: View | None, name: str) -> object:
-        """What the node of that name is known by."""
-        return ViewNode, outer, name
 
 
 class RepositoryNode(Node):
@@ -141,7 +97,7 @@ class RepositoryNode(Node):
 
     __slots__ = ("name", "view")
 
-    def __init__(self, name: str, view: View | None = None) -> None:
+    def __init__(self, name: str, view: str = "") -> None:
         assert is_repository_name(name)
         super().__init__((RepositoryNode, name, view))
         self.name = name
@@ -178,20 +134,19 @@ class VersionNode(Node):
 
 
 class ViewedVersionNode(VersionNode):
-    """The same in an edit's view: to be written to, once an overlay lies over it."""
+    """The same in a view: to be written to, once an overlay lies over it."""
 
     __slots__ = ()
     mode = DIRECTORY_MODE | WRITABLE
 
 
 class VirtualDirectoryNode(Node):
-    """`.fsd` of the top or of a run's view."""
+    """`/.fsd`."""
 
-    __slots__ = ("view",)
+    __slots__ = ()
 
-    def __init__(self, view: View | None = None) -> None:
-        super().__init__((VirtualDirectoryNode, view))
-        self.view = view
+    def __init__(self) -> None:
+        super().__init__((VirtualDirectoryNode,))
 
 
 class VirtualFileNode(Node):
@@ -204,43 +159,6 @@ class VirtualFileNode(Node):
         super().__init__(None, len(content))
         self.content = content
         self.mtime_ns = mtime_ns
-
-
-class RunsNode(Node):
-    """`.runs` of the top or of a run's view: every run of the store."""
-
-    __slots__ = ("view",)
-
-    def __init__(self, view: View | None = None) -> None:
-        super().__init__((RunsNode, view))
-        self.view = view
-
-
-class RunNode(Node):
-    """A run: its record as files."""
-
-    __slots__ = ("name", "view")
-
-    def __init__(self, name: RunName, view: View | None = None) -> None:
-        super().__init__((type(self), name, view))
-        self.name = name
-        self.view = view
-
-
-class RunInputsNode(RunNode):
-    """A run's `inputs`: the versions that it read."""
-
-    __slots__ = ()
-
-
-class RunFileNode(VirtualFileNode):
-    """A file that tells of a run: the same node for as long as it says the same."""
-
-    __slots__ = ()
-
-    def __init__(self, name: RunName, content: bytes, mtime_ns: int) -> None:
-        super().__init__(content, mtime_ns)
-        self.key = RunFileNode, name, content_id(content)
 
 
 class Nodes:
@@ -260,10 +178,6 @@ class Nodes:
         """The node of a number."""
         return self._by_ino.get(ino)
 
-    def known(self, key: object) -> Node | None:
-        """The node with that key."""
-        return self._by_key.get(key)
-
     def same(self, node: Node) -> Node:
         """The node that is known and the same as `node`, if there is one; else `node`."""
         return self._by_key.get(node.key, node)
@@ -280,17 +194,15 @@ class Nodes:
         node.lookups += 1
         return node
 
-    def forget(self, ino: int, count: int) -> Node | None:
-        """Undo `count` lookups; returns the node if nobody knows it any more. A number that is not there is ignored."""
+    def forget(self, ino: int, count: int) -> None:
+        """Undo `count` lookups. A number that is not there is ignored."""
         node = self._by_ino.get(ino)
         if node is None or node is self.root:
-            return None
+            return
         node.lookups -= count
-        if node.lookups > 0:
-            return None
-        del self._by_ino[ino]
-        if node.key is not None:
-            del self._by_key[node.key]
-        # Somebody may be about to remember it again; that is then another number.
-        node.ino = node.lookups = 0
-        return node
+        if node.lookups <= 0:
+            del self._by_ino[ino]
+            if node.key is not None:
+                del self._by_key[node.key]
+            # Somebody may be about to remember it again; that is then another number.
+            node.ino = node.lookups = 0

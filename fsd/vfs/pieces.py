@@ -11,7 +11,7 @@ read (docs/decisions/0122).
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
@@ -34,11 +34,6 @@ class Recipes(Protocol):
     async def fresh_recipe(self, recipe: bytes) -> Recipe:
         """The same with the placements that the store has now (`Objects.fresh_recipe`)."""
 
-
-CHUNK_BYTES_AT_LEAST = 128
-SPARE_CHUNKS = 4096
-"""A run of bytes is in no more chunks than if each had this length, and so many besides. Publishers make none of less
-than 256 bytes, but at the end of a file; who means harm could have a read of a megabyte gather a million."""
 
 RECIPES_AT_ONCE = 8
 """Of one stretch of a file, loaded anew."""
@@ -96,7 +91,7 @@ class Pieces:
             except _RecipeNeededError as needed:
                 loaded[needed.recipe_id] = await self._recipes.recipe(needed.recipe_id)
 
-    async def all_runs(self, run_bytes: int) -> AsyncGenerator[Sequence[PlacedChunk], None]:
+    async def all_runs(self, run_bytes: int) -> AsyncIterator[Sequence[PlacedChunk]]:
         """All chunks in order, those of about `run_bytes` at a time; a chunk that is cut comes once."""
         at = 0
         while at < self.size:
@@ -134,8 +129,7 @@ class Pieces:
 
     def _run(self, start: int, end: int, loaded: dict[bytes, Recipe]) -> ChunkRun:
         if self._level:
-            most = (end - start) // CHUNK_BYTES_AT_LEAST + SPARE_CHUNKS
-            return self._descend(self._level, self._starts, self._ids.__getitem__, start, end, loaded, most)
+            return self._descend(self._level, self._starts, self._ids.__getitem__, start, end, loaded)
         first = bisect_right(self._starts, start) - 1
         last = bisect_left(self._starts, end, lo=first)
         return ChunkRun(self._chunks[first:last], start - self._starts[first])
@@ -148,12 +142,8 @@ class Pieces:
         start: int,
         end: int,
         loaded: dict[bytes, Recipe],
-        most: int,
     ) -> ChunkRun:
-        """The run below pieces of `level`, which is above 0; offsets count from the first piece.
-
-        Raises CorruptDataError for more than `most` chunks.
-        """
+        """The run below pieces of `level`, which is above 0; offsets count from the first piece."""
         chunks: list[PlacedChunk] = []
         skip = 0
         first = bisect_right(starts, start) - 1
@@ -163,14 +153,10 @@ class Pieces:
             low, high = max(start - base, 0), min(end - base, length)
             recipe = self._recipe(id_at(position), level - 1, length, loaded)
             if recipe.level:
-                left = most - len(chunks)
-                below = self._descend(recipe.level, recipe.starts, recipe.id, low, high, loaded, left)
+                below = self._descend(recipe.level, recipe.starts, recipe.id, low, high, loaded)
             else:
                 chunk = recipe.find(low)
-                number = recipe.find(high - 1) + 1 - chunk
-                if len(chunks) + number > most:
-                    raise CorruptDataError(f"recipe {id_at(position).hex()} has chunks that are impossibly short")
-                below = ChunkRun(recipe.chunks(chunk, number), low - recipe.starts[chunk])
+                below = ChunkRun(recipe.chunks(chunk, recipe.find(high - 1) + 1 - chunk), low - recipe.starts[chunk])
             if not chunks:
                 skip = below.skip
             chunks += below.chunks

@@ -112,18 +112,14 @@ class Reads:
         self._recipes = recipes
         self._load_entry = load_entry
         self._load_fresh_entry = load_fresh_entry
-        self.change_limits(limits)
+        # What was fetched ahead must still be there when it is read.
+        self._limits = replace(limits, window_max_bytes=min(limits.window_max_bytes, cache.window_bytes))
         self._nursery = nursery
         self._processions = None if order is None else Processions(order, cache.start_fetch, self._limits, nursery)
         self._states: OrderedDict[int, _State] = OrderedDict()
         self._pieces = 0
         self._late: OrderedDict[int, tuple[float, FileRange]] = OrderedDict()
         """By inode: the last read that ran out of time, and when it did."""
-
-    def change_limits(self, limits: Limits) -> None:
-        """Heed these from now on; how far is read ahead, in files that are opened from now on."""
-        # What was fetched ahead must still be there when it is read.
-        self._limits = replace(limits, window_max_bytes=min(limits.window_max_bytes, self._cache.window_bytes))
 
     def __len__(self) -> int:
         """Files of several chunks being read."""

@@ -62,8 +62,6 @@ class RefCache:
         self._limits = limits
         self._nursery = nursery
         self._repositories: _Answer[Sequence[str]] = _Answer()
-        self._with_runs: _Answer[Sequence[str]] | None = None
-        """Repositories that have runs, and perhaps no ref."""
         self._names: OrderedDict[str, _Answer[frozenset[str]]] = OrderedDict()
         self._read: OrderedDict[tuple[str, str], _Answer[Ref | None]] = OrderedDict()
         self._all: OrderedDict[str, _Answer[Mapping[str, Ref]]] = OrderedDict()
@@ -74,10 +72,6 @@ class RefCache:
         self.changes = 0
         """How often something became known that was not."""
 
-    def change_limits(self, limits: Limits) -> None:
-        """Heed these from now on: how old an answer may be, and how long a newer one is waited for."""
-        self._limits = limits
-
     def prime(self, repositories: Sequence[str] | None = None) -> None:
         """Know the repositories, which were asked for just now; or start to, so that the first lookup does not have
         to."""
@@ -87,17 +81,6 @@ class RefCache:
         self.changes += not self._repositories.known or list(repositories) != list(self._repositories.value or ())
         _know(self._repositories, repositories)
         self._repositories.checked_s = trio.current_time()
-
-    def prime_runs(self) -> None:
-        """Let repositories be there that have runs and no ref; start to ask which these are."""
-        self._with_runs = _Answer()
-        self._refresh(self._with_runs, self._ask_with_runs)
-
-    def know_runs(self, repositories: Sequence[str]) -> None:
-        """These repositories have runs, as somebody was told who asked just now."""
-        if self._with_runs is not None:
-            _know(self._with_runs, repositories)
-            self._with_runs.checked_s = trio.current_time()
 
     def recall(self, known: KnownRefs) -> None:
         """Begin with what was known at another time: too old, and better than nothing."""
@@ -154,7 +137,7 @@ class RefCache:
         return await self._current(self._repositories, self._ask_repositories)
 
     async def has_repository(self, name: str) -> bool:
-        """Whether there is a repository of that name, or only its runs. What is known to be there is not waited for."""
+        """Whether there is a repository of that name. What is known to be there is not waited for."""
         if not is_repository_name(name):
             return False
         answer = self._repositories
@@ -162,9 +145,7 @@ class RefCache:
             if not self._is_fresh(answer):
                 self._refresh(answer, self._ask_repositories)
             return True
-        if name in await self.repositories():
-            return True
-        return self._with_runs is not None and name in await self._current(self._with_runs, self._ask_with_runs)
+        return name in await self.repositories()
 
     async def ref(self, repository: str, name: str) -> Ref | None:
         """A ref, or None. One request if it was not asked for lately; none for a name that no ref can have."""
@@ -198,12 +179,6 @@ class RefCache:
 
     async def _ask_repositories(self) -> Sequence[str]:
         return await self._refs.repositories()
-
-    async def _ask_with_runs(self) -> Sequence[str]:
-        try:
-            return await self._store.runs.repositories()
-        except UsageError:
-            return ()  # behind a web server nothing can be listed but refs
 
     async def _ask_names(self, repository: str) -> frozenset[str]:
         return frozenset(await self._refs.list(repository))

@@ -3,9 +3,8 @@
 Owns the open trees (an LRU; one that was dropped is opened again by its commit and rule) and the inode table. A
 directory knows its version, so it goes on working when the ref that led to it is gone.
 
-In an edit's view (`fsd.vfs.toplevel`) files too are keyed by their path. What such a file really is, and so by what its
-bytes are found, stands beside the table: such views are few, and so are their files that the kernel knows. In a run's
-view what is asked for is told to the view's observation, before it is answered.
+In a view (`fsd.vfs.toplevel`) files too are keyed by their path. What such a file really is, and so by what its bytes
+are found, stands beside the table: views are few, and so are their files that the kernel knows.
 
 A row holds no path. That of a directory is in the page where it was last seen, in front of which there is a small LRU.
 """
@@ -44,13 +43,12 @@ from fsd.vfs.attributes import (
 from fsd.vfs.inodes import DIRECTORY, EXECUTABLE, FILE, FLAVOUR_BITS, SYMLINK, InodeTable
 from fsd.vfs.leafing import Leafing
 from fsd.vfs.nodes import Version
-from fsd.vfs.observation import TOP
 from fsd.vfs.procession import Place
 
 MODES = (FILE_MODE, EXECUTABLE_MODE, SYMLINK_MODE, DIRECTORY_MODE)
 """By flavour."""
 
-_MODES_IN_EDITS = (FILE_MODE | WRITABLE, EXECUTABLE_MODE | WRITABLE, SYMLINK_MODE, DIRECTORY_MODE | WRITABLE)
+_MODES_IN_VIEWS = (FILE_MODE | WRITABLE, EXECUTABLE_MODE | WRITABLE, SYMLINK_MODE, DIRECTORY_MODE | WRITABLE)
 """The overlay goes by them: its owner may write. The mount below it lets nobody."""
 
 MAX_PATHS = 4096
@@ -99,8 +97,8 @@ class Trees:
         self._listed: OrderedDict[int, Listed] = OrderedDict()
         """By directory, the part of a page that was listed last."""
         self.table = InodeTable()
-        self._in_edits: dict[int, bytes] = {}
-        """The identity of files in edits' views, by number."""
+        self._in_views: dict[int, bytes] = {}
+        """The identity of a view's files, by number."""
 
     # --- trees
 
@@ -135,28 +133,16 @@ class Trees:
         if tree is not None:
             self._open.move_to_end(key)
         found = PENDING if tree is None else tree.find_nowait(directory.path, name)
-        if isinstance(found, Found):
-            return self._looked_up(directory, name, found)
-        if found is None and directory.version.view is not None:
-            _missed(directory, name)
-        return found
+        return self._looked_up(directory, name, found) if isinstance(found, Found) else found
 
     async def find(self, directory: Directory, name: bytes) -> Attributes | None:
         """The entry of that name, looked up once more; None if there certainly is none."""
         tree = await self.tree(directory.version)
         found = await tree.find(directory.path, name)
-        if found is not None:
-            return self._looked_up(directory, name, found)
-        _missed(directory, name)
-        return None
+        return None if found is None else self._looked_up(directory, name, found)
 
     def _looked_up(self, directory: Directory, name: bytes, found: Found) -> Attributes:
-        page, position, view = found.page, found.position, directory.version.view
-        owns_files = False
-        if view is not None:
-            owns_files = view.owns_files
-            if view.observation is not None:
-                view.observation.saw(directory.version.shown, found.ordinal + 1)
+        page, position = found.page, found.position
         self._keep_place(page, directory.version, found.ordinal - position)
         flavour = _flavour(page, position)
         size = page.size(position)
@@ -169,28 +155,25 @@ class Trees:
             else:
                 identity = key = page.identity(position)
                 value = size
-                if owns_files:
-                    key = _key_of_its_own(directory, name, identity)
+                if directory.version.view:
+                    key = _key_in_view(directory, name, identity)
             ino = self.table.remember(key, flavour, value, page_number, position)
         finally:
             self.table.pages.drop(page_number)
             self.table.trees.drop(tree_number)
         if flavour == DIRECTORY:
             self._keep_path(ino, path)
-        elif owns_files:
-            self._in_edits[ino] = identity
+        elif directory.version.view:
+            self._in_views[ino] = identity
         forever = self._limits.immutable_timeout_s
-        modes = _MODES_IN_EDITS if owns_files else MODES
+        modes = _MODES_IN_VIEWS if directory.version.view else MODES
         return Attributes(ino, modes[flavour], size, FILE_MTIME_NS, forever, forever)
 
     async def list(self, ino: int, directory: Directory, start: int) -> Iterator[tuple[bytes, int, int, int, int, int]]:
-        """Entries from number `start` on, as many as are in one page; each looked up once more when it is yielded, but
-        for those in a run's view.
+        """Entries from number `start` on, as many as are in one page; each looked up once more when it is yielded.
 
         `ino` is the directory's: the kernel asks for a page in several pieces, and the page is kept for it.
         """
-        if directory.version.observation is not None:
-            await self._observe_listing(directory)
         listed = self._listed.get(ino)
         if listed is not None and start >= listed.first + listed.positions[0]:
             positions = listed.positions[bisect_left(listed.positions, start - listed.first) :]
@@ -211,18 +194,6 @@ class Trees:
             self._listed.popitem(last=False)
         return self._entries(directory, listed)
 
-    async def _observe_listing(self, directory: Directory) -> None:
-        """Tell the view's observation of it. The directory's number in the tree is in the page where its name is."""
-        version, position = directory.version, TOP
-        if directory.path:
-            parent, _, name = directory.path.rpartition(b"/")
-            found = await (await self.tree(version)).find(parent, name)
-            if found is None:
-                raise CorruptDataError(f"a directory of /{version.repository}/{version.label} is not there any more")
-            position = found.ordinal + 1
-        assert version.observation is not None
-        version.observation.listed(version.shown, position)
-
     def _entries(self, directory: Directory, listed: Listed) -> Iterator[tuple[bytes, int, int, int, int, int]]:
         page, positions, following = listed.page, listed.positions, listed.first + 1
         rows = page.rows(positions[0], positions[-1] + 1)
@@ -230,10 +201,8 @@ class Trees:
             shown = set(positions)
             rows = compress(rows, map(shown.__contains__, range(positions[0], positions[-1] + 1)))
         table, digest, view = self.table, directory.version.digest, directory.version.view
-        owns_files = view is not None and view.owns_files
-        modes = _MODES_IN_EDITS if owns_files else MODES
-        # The kernel is not to learn anything from a listing in a run's view, and so knows no more nodes by it.
-        remember = table.remember if view is None or owns_files else table.number
+        modes = _MODES_IN_VIEWS if view else MODES
+        remember = table.remember
         inside = directory.path + b"/" if directory.path else b""
         tree_number = table.trees.hold(directory.version)
         page_number = table.pages.hold(page.id)
@@ -243,11 +212,11 @@ class Trees:
                 value = size
                 if flavour == DIRECTORY:
                     key, value = content_id(digest + inside + name), tree_number
-                elif owns_files:
-                    identity, key = key, _key_of_its_own(directory, name, key)
+                elif view:
+                    identity, key = key, _key_in_view(directory, name, key)
                 ino = remember(key, flavour, value, page_number, position)
-                if owns_files and flavour != DIRECTORY:
-                    self._in_edits[ino] = identity
+                if view and flavour != DIRECTORY:
+                    self._in_views[ino] = identity
                 yield name, ino, modes[flavour], size, FILE_MTIME_NS, following + position
         finally:
             table.pages.drop(page_number)
@@ -299,20 +268,14 @@ class Trees:
         flavour = ino & FLAVOUR_BITS
         size = 0 if flavour == DIRECTORY else value
         forever = self._limits.immutable_timeout_s
-        modes = _MODES_IN_EDITS if self._is_in_edit(ino, value) else MODES
+        modes = _MODES_IN_VIEWS if self._is_in_view(ino, value) else MODES
         return Attributes(ino, modes[flavour], size, FILE_MTIME_NS, forever, forever)
 
-    def _is_in_edit(self, ino: int, value: int) -> bool:
+    def _is_in_view(self, ino: int, value: int) -> bool:
         if ino & FLAVOUR_BITS != DIRECTORY:
-            return ino in self._in_edits
+            return ino in self._in_views
         version = self.table.trees[value]
-        return isinstance(version, Version) and version.view is not None and version.view.owns_files
-
-    def version(self, ino: int) -> Version | None:
-        """The version of a directory; None if that is not known, as of files, which many may have."""
-        value = self.table.value(ino) if ino & FLAVOUR_BITS == DIRECTORY else None
-        version = None if value is None else self.table.trees[value]
-        return version if isinstance(version, Version) else None
+        return isinstance(version, Version) and bool(version.view)
 
     def directory_nowait(self, ino: int) -> Directory | None:
         """The directory of an inode of that flavour, if its path is remembered."""
@@ -343,9 +306,9 @@ class Trees:
     def content(self, ino: int) -> tuple[bytes, int] | None:
         """By what the bytes of a file or symlink are found, and how many there are; None if it is not known."""
         row = self.table.content(ino)
-        if row is None or not self._in_edits:
+        if row is None or not self._in_views:
             return row
-        return self._in_edits.get(ino, row[0]), row[1]
+        return self._in_views.get(ino, row[0]), row[1]
 
     async def entry(self, ino: int) -> Entry:
         """The entry of a file or symlink, from where it was last seen. Raises StaleInodeError."""
@@ -369,7 +332,7 @@ class Trees:
         # The number may come to mean something else.
         self._paths.pop(ino, None)
         self._listed.pop(ino, None)
-        self._in_edits.pop(ino, None)
+        self._in_views.pop(ino, None)
         return True
 
     def seen(self, ino: int) -> tuple[Page, int] | None:
@@ -393,15 +356,7 @@ class Trees:
             self._paths.popitem(last=False)
 
 
-def _missed(directory: Directory, name: bytes) -> None:
-    """Tell the view's observation, if there is one, of a name that is not there."""
-    observation = directory.version.observation
-    if observation is not None:
-        path = directory.path + b"/" + name if directory.path else name
-        observation.missed(directory.version.shown, path)
-
-
-def _key_of_its_own(directory: Directory, name: bytes, identity: bytes) -> bytes:
+def _key_in_view(directory: Directory, name: bytes, identity: bytes) -> bytes:
     """Of a file or symlink that is to have an inode of its own."""
     return content_id(b"\0".join((directory.version.digest, directory.path, name, identity)))
 

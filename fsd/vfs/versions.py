@@ -154,10 +154,6 @@ class Versions:
             return None
         return _Base(commit, None, is_link=False)
 
-    def is_settled(self, version: Version) -> bool:
-        """Whether its name and commit say what it shows: not of a subset that is filtered by a ref's rule."""
-        return version.rule is None or self._builtin(version.subset or None) is not None
-
     def _builtin(self, subset: str | None) -> Rule | None:
         try:
             return None if subset is None else parse_builtin(subset, self._repositories.marker.keep)

@@ -1,7 +1,6 @@
 """The file system that a mount shows, without FUSE: what each request of the kernel means.
 
-    /                     repositories; and `.fsd` and `.views`, not listed (what they are: `fsd.vfs.toplevel`)
-    /.runs/               runs (`fsd.vfs.runs_folder`), not listed
+    /                     repositories; and `.fsd` and `.views`, not listed
     /REPO/                branches, tags and named subsets; and what `versions` resolves, not listed
     /REPO/VERSION/…       the version's tree
 
@@ -47,15 +46,14 @@ from fsd.vfs.attributes import (
 )
 from fsd.vfs.holdings import Holdings, Observer
 from fsd.vfs.inodes import DIRECTORY, FIRST_TREE_INO, FLAVOUR_BITS, SYMLINK
-from fsd.vfs.nodes import LinkNode, Node, RepositoryNode, RunNode, VersionNode, VirtualFileNode
+from fsd.vfs.nodes import LinkNode, Node, RepositoryNode, VersionNode, VirtualFileNode
 from fsd.vfs.reads import AGAIN_S, MAX_LATE, FileRange, Reads
 from fsd.vfs.refcache import RefCache
 from fsd.vfs.refmemory import SAVE_INTERVAL_S, RefMemory
-from fsd.vfs.runs_folder import RUNS, DescribeRun, RunsFolder
-from fsd.vfs.toplevel import ForgetEntry, TopLevel
+from fsd.vfs.toplevel import TopLevel
 from fsd.vfs.trees import Directory, Trees
 from fsd.vfs.virtual import ErrorLog, Failure, VirtualFiles
-from fsd.vfs.xattrs import FILE_NAMES, FROM_CHUNKS, PREFIX, chunk_attributes, content_attributes, version_attributes
+from fsd.vfs.xattrs import FILE_NAMES, FROM_CHUNKS, chunk_attributes, content_attributes, version_attributes
 
 _T = TypeVar("_T")
 
@@ -76,7 +74,6 @@ class Vfs:
         nursery: trio.Nursery,
         *,
         about: Mapping[str, Any],
-        describe_run: DescribeRun | None,
         clock: Clock,
     ) -> None:
         self.repositories = repositories
@@ -97,12 +94,6 @@ class Vfs:
         self._refs = RefCache(repositories, limits, nursery)
         self._top = TopLevel(repositories, self._refs, VirtualFiles(self.status, self.errors), limits, clock)
         self._trees = Trees(repositories, limits, nursery)
-        self._runs = None
-        if describe_run is not None:
-            self._runs = RunsFolder(
-                repositories, self._trees, self._top.nodes, limits, describe_run, self._refs.know_runs
-            )
-            self._top.shows_runs = True
         trees, objects = self._trees, repositories.objects
         self._reads = Reads(cache, objects, trees.entry, trees.fresh_entry, limits, nursery, trees)
         self._observers: list[Observer] = []
@@ -119,13 +110,11 @@ class Vfs:
         limits: Limits,
         *,
         about: Mapping[str, Any] | None = None,
-        describe_run: DescribeRun | None = None,
         known_refs: Path | None = None,
         known_repositories: Sequence[str] | None = None,
         clock: Clock = now_us,
     ) -> AsyncIterator[Self]:
-        """The file system over a store. `about` goes into `/.fsd/status` as it is: JSON. `describe_run` makes what
-        stands in a run's `run.json`; without it runs are not shown.
+        """The file system over a store. `about` goes into `/.fsd/status` as it is: JSON.
 
         What is known of refs is kept in the file `known_refs`, for a time when the store is out of reach.
         `known_repositories` are those that the store had a moment ago.
@@ -133,13 +122,9 @@ class Vfs:
         memory = RefMemory(known_refs)
         try:
             async with trio.open_nursery() as nursery:
-                vfs = cls(
-                    repositories, cache, limits, nursery, about=about or {}, describe_run=describe_run, clock=clock
-                )
+                vfs = cls(repositories, cache, limits, nursery, about=about or {}, clock=clock)
                 vfs._refs.recall(await memory.recall())
                 vfs._refs.prime(known_repositories)
-                if describe_run is not None:
-                    vfs._refs.prime_runs()
                 if known_refs is not None:
                     nursery.start_soon(vfs._save_now_and_then, memory)
                 try:
@@ -178,8 +163,7 @@ class Vfs:
         if parent < FIRST_TREE_INO:
             node = self._node(parent)
             if not isinstance(node, VersionNode):
-                found_above = None if self._runs is None else await self._runs.lookup(node, name)
-                return found_above or await self._top.lookup(node, name) or _not_a_directory(parent)
+                return await self._top.lookup(node, name) or _not_a_directory(parent)
             directory = Directory(node.version, b"")
         else:
             directory = await self._directory(parent)
@@ -221,24 +205,20 @@ class Vfs:
         if ino < FIRST_TREE_INO:
             node = self._node(ino)
             if not isinstance(node, VersionNode):
-                listed = None if self._runs is None else await self._runs.list(node, start)
-                return listed or await self._top.list(node, start) or _not_a_directory(ino)
+                return await self._top.list(node, start) or _not_a_directory(ino)
             directory = Directory(node.version, b"")
         else:
             directory = await self._directory(ino)
-        entries = await self._trees.list(ino, directory, start)
-        is_shown_only = directory.version.observation is not None
-        return Listing(entries, self._limits.immutable_timeout_s, is_shown_only)
+        return Listing(await self._trees.list(ino, directory, start), self._limits.immutable_timeout_s)
 
     def refuse(self, ino: int) -> None:
-        """Undo the lookup of the entry that a listing yielded last: the kernel had no room for it. Not where it
-        `is_shown_only`."""
+        """Undo the lookup of the entry that a listing yielded last: the kernel had no room for it."""
         self.forget(ino, 1)
 
     def forget(self, ino: int, lookups: int) -> None:
         """The kernel gives lookups back."""
         if ino < FIRST_TREE_INO:
-            self._top.forget(ino, lookups)
+            self._top.nodes.forget(ino, lookups)
         elif self._trees.forget(ino, lookups):
             self._reads.forget(ino)
 
@@ -252,11 +232,7 @@ class Vfs:
             return wanted
         for observe in self._observers:
             observe(wanted)
-        try:
-            data = self._reads.read_nowait(wanted)
-        except FsdError as error:
-            self._record(error, ino)
-            raise
+        data = self._reads.read_nowait(wanted)
         if data is not None:
             self.read_bytes += wanted.end - wanted.start
         return data
@@ -272,9 +248,6 @@ class Vfs:
             data = await self._reads.read(wanted)
         except FsdError as error:
             self._record(error, ino)
-            raise
-        except Exception as error:
-            self._observe_failure(ino, error)
             raise
         finally:
             self.waiting_reads -= 1
@@ -308,7 +281,6 @@ class Vfs:
         if ino < FIRST_TREE_INO:
             node = self._node(ino)
             if isinstance(node, VersionNode):
-                self._observe_identity(node, name)
                 value = version_attributes(node.version).get(name)
         elif name in FILE_NAMES and ino & FLAVOUR_BITS < SYMLINK:
             value = await self._answer(partial(self._file_attribute, ino, name), ino)
@@ -328,10 +300,7 @@ class Vfs:
         if ino >= FIRST_TREE_INO:
             return FILE_NAMES if ino & FLAVOUR_BITS < SYMLINK else ()
         node = self._node(ino)
-        if not isinstance(node, VersionNode):
-            return ()
-        self._observe_identity(node, PREFIX)
-        return tuple(version_attributes(node.version))
+        return tuple(version_attributes(node.version)) if isinstance(node, VersionNode) else ()
 
     def statfs(self) -> FilesystemTotals:
         """What the versions that are open hold, each for itself."""
@@ -340,13 +309,6 @@ class Vfs:
             bytes=sum(total.bytes for total in totals if total is not None),
             files=sum(total.entries for total in totals if total is not None),
         )
-
-    def change_limits(self, limits: Limits) -> None:
-        """Heed from now on what these say of deadlines, refs and names; the cache is told by itself, and first."""
-        self._limits = limits
-        for part in (self._refs, self._top, self._reads, self._runs):
-            if part is not None:
-                part.change_limits(limits)
 
     def status(self) -> dict[str, Any]:
         """What `/.fsd/status` shows: JSON."""
@@ -368,7 +330,6 @@ class Vfs:
             "waiting_reads": self.waiting_reads,
             "read_bytes": self.read_bytes,
             "requests": dict(self.requests),
-            "observed": {"runs": len(self._top.observations), "bytes": self._top.observations.used_bytes},
             "errors": self.errors.total,
         }
 
@@ -428,13 +389,9 @@ class Vfs:
         except FsdError as error:
             self._record(error, ino, name)
             raise
-        except Exception as error:
-            self._observe_failure(ino, error)
-            raise
 
     def _record(self, error: FsdError, ino: int, name: bytes = b"") -> None:
-        """Keep an error that is the store's or the network's doing, and say it in the log. Runs are told of any."""
-        self._observe_failure(ino, error)
+        """Keep an error that is the store's or the network's doing, and say it in the log."""
         if isinstance(error, CorruptDataError | StoreUnreachableError):
             where = self._describe(ino)
             if name:
@@ -442,32 +399,6 @@ class Vfs:
             # The network comes back; what was refused, or is bad, stays so until somebody does something.
             passing = isinstance(error, StoreUnreachableError) and not isinstance(error, StorePermissionError)
             self.errors.record(Failure.of(where, error), logging.WARNING if passing else logging.ERROR)
-
-    # --- what runs see
-
-    def observe_runs(self, forget_entry: ForgetEntry) -> None:
-        """Let there be views of runs: whoever serves this keeps the kernel from learning what `is_shown_only`."""
-        self._top.forget_entry = forget_entry
-
-    def _observe_identity(self, node: VersionNode, name: bytes) -> None:
-        observation = node.version.observation
-        if observation is not None and name.startswith(PREFIX):
-            observation.identified(node.version.shown)
-
-    def _observe_failure(self, ino: int, error: Exception) -> None:
-        """Something got an error, and may get another answer the next time. Whose doing it was can be told of
-        directories; a file may be anybody's, and so all runs are told."""
-        if not self._top.observations:
-            return
-        why = f"something could not be read: {error.message if isinstance(error, FsdError) else repr(error)}"
-        node = self._top.nodes.get(ino) if ino < FIRST_TREE_INO else None
-        version = node.version if isinstance(node, VersionNode) else self._trees.version(ino)
-        view = version.view if version is not None else node.view if node is not None else None
-        if version is None and node is None:
-            for each in self._top.observations:
-                each.fail(why)
-        elif view is not None and view.observation is not None:
-            view.observation.fail(why)
 
     def _describe(self, ino: int) -> str:
         """A node for people: where it was last seen."""
@@ -483,8 +414,6 @@ class Vfs:
             return f"/{node.name}"
         if isinstance(node, VersionNode):
             return f"/{node.version.repository}/{node.version.label}"
-        if isinstance(node, RunNode):
-            return f"/{RUNS}/{node.name.run}"
         return ""
 
 

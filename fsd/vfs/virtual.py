@@ -1,5 +1,4 @@
-"""What stands in `/.fsd`: `status` (JSON) and `errors` (one line each), made up anew for each lookup. In a run's view
-also `inputs`: what was asked for in it until then (`fsd.format.inputs`); not listed.
+"""What stands in `/.fsd`: `status` (JSON) and `errors` (one line each), made up anew for each lookup.
 
 The log of recent errors is kept here. It is bounded, and what repeats is counted rather than repeated, so that a loop
 over a bad file does not push everything else out. The daemon's own log gets a line for each different one, but not
@@ -15,23 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
-import trio
-
 from fsd.clock import Clock, format_time
 from fsd.errors import FsdError
-from fsd.format.inputs import Inputs, encode_inputs
-from fsd.vfs.observation import Observation, Snapshot
 
 log = logging.getLogger(__name__)
 
 DIRECTORY_NAME = b".fsd"
 """At the top of the mount; not listed there."""
-
-INPUTS_NAME = b"inputs"
-
-END_NAME = b"end"
-"""In a run's view: there is no such file, but who looks it up says that the view will not be asked any more. The kernel
-may know it for hours yet."""
 
 MAX_RECORDED = 256
 """Different errors remembered."""
@@ -167,15 +156,3 @@ class VirtualFiles:
         """The content at this moment; None if there is no such file."""
         renderer = self._renderers.get(name)
         return renderer() if renderer is not None else None
-
-
-async def render_inputs(observation: Observation) -> bytes:
-    """The content of `inputs` at this moment."""
-    return await trio.to_thread.run_sync(_encoded, observation.snapshot())
-
-
-def _encoded(snapshot: Snapshot) -> bytes:
-    try:
-        return encode_inputs(snapshot.inputs())
-    except ValueError as error:
-        return encode_inputs(Inputs(problem=f"what was read cannot be written down: {error}"))

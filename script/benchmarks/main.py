@@ -12,7 +12,6 @@ import diffing
 import importing
 import publishing
 import reading
-import running
 from reading import Bench
 from report import Report, machine
 
@@ -26,11 +25,10 @@ PARTS = {
     "memory": reading.memory,
     "million": publishing.million,
     "diffs": diffing.diffs,
-    "runs": running.runs,
     "care": care.care,
     "import": importing.imports,
 }
-LONG = ("million", "diffs", "runs", "care", "import")
+LONG = ("million", "diffs", "care", "import")
 """They make a store of 1.5 million files first, or a DVC repository with the DVC that they install."""
 DEFAULT = [name for name in PARTS if name not in LONG]
 

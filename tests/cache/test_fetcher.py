@@ -276,22 +276,6 @@ async def test_stalled_read_ahead_leaves_slots_to_readers(tmp_path: Path) -> Non
             await fetch.wait()
 
 
-async def test_other_limits_hold_for_who_waits_already(tmp_path: Path) -> None:
-    world = World()
-    stalled, other = [await world.add_random_pack(1, 10 * KIB) for _ in range(2)]
-    limits = replace(SMALL_LIMITS, fetch_requests=1, fetch_slow_s=600)
-    stall = world.store.inject("get_range", "packs/*", Stall(), times=1)
-    async with opened(world, tmp_path, limits) as cache, trio.open_nursery() as nursery:
-        nursery.start_soon(cache.read, stalled, 0, 10)
-        await stall.wait_met()
-        cache.change_limits(replace(limits, read_deadline_s=0.05))
-        with pytest.raises(FetchTimeoutError, match=r"within 0\.05 s"):
-            await cache.read(other, 0, 10)
-        cache.change_limits(replace(limits, fetch_requests=2))
-        assert bytes(await cache.read(other, 0, 10)) == world.bytes_of(other, 0, 10)
-        stall.action.release.set()  # type: ignore[union-attr]
-
-
 async def test_bytes_in_flight_are_bounded(tmp_path: Path) -> None:
     world = World()
     chunks = await world.add_random_pack(64, 64 * KIB)

@@ -33,21 +33,6 @@ def test_readers_go_before_read_ahead_and_have_slots_of_their_own() -> None:
     assert start_all(some) == ["a3"]
 
 
-def test_other_bounds_hold_for_what_starts_next() -> None:
-    some = slots(requests=2)
-    for key in ("r1", "r2", "r3", "r4"):
-        some.add(key, 1, ahead=False)
-    assert start_all(some) == ["r1", "r2"]
-    some.resize(requests=3, ahead_requests=1, size_bytes=1000)
-    assert start_all(some) == ["r3"]
-    some.resize(requests=1, ahead_requests=1, size_bytes=1000)
-    for key in ("r1", "r2"):
-        some.finish(key)
-        assert start_all(some) == []
-    some.finish("r3")
-    assert start_all(some) == ["r4"]
-
-
 def test_a_reader_who_waits_for_read_ahead_brings_it_forward() -> None:
     some = slots(requests=1)
     for key in ("a1", "a2", "a3"):

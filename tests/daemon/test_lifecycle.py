@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fsd.daemon import lifecycle, rights
+from fsd.daemon import lifecycle
 from fsd.daemon.lifecycle import ReadyPipe
 from fsd.errors import FsdError, NotFoundError, UsageError
 
@@ -47,7 +47,7 @@ def test_others_are_let_in_only_where_the_system_permits(tmp_path: Path, monkeyp
     monkeypatch.setattr(lifecycle, "FUSE_CONF", conf)
     status = tmp_path / "status"
     status.write_text("CapPrm:\tffffffffffffffff\nCapEff:\t0000000000000000\n")
-    monkeypatch.setattr(rights, "PROCESS_STATUS", status)
+    monkeypatch.setattr(lifecycle, "PROCESS_STATUS", status)
     with pytest.raises(UsageError, match="lacks the line user_allow_other"):
         lifecycle.mount_options("store", allow_other=True)
     conf.write_text("#user_allow_other\n")

@@ -38,8 +38,6 @@ def test_lines_are_read() -> None:
         "fuse.fsd",
         "0:44",
         "ro,nosuid,nodev,relatime,ro,user_id=0",
-        "/",
-        31,
     )
 
 

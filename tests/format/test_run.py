@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import struct
 from contextlib import suppress
 from dataclasses import replace
 
@@ -12,17 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fsd.errors import CorruptDataError
-from fsd.format.fields import encode_json
-from fsd.format.inputs import (
-    Inputs,
-    ListingInputs,
-    NameInputs,
-    VersionInputs,
-    decode_inputs,
-    digest_of_names,
-    encode_inputs,
-)
-from fsd.format.limits import MAX_RUN_INPUTS
+from fsd.format.inputs import Inputs, ListingInputs, NameInputs, VersionInputs, decode_inputs, encode_inputs
 from fsd.format.positions import Stretches, stretches_of
 from fsd.format.run import (
     END_MAGIC,
@@ -31,7 +20,6 @@ from fsd.format.run import (
     RunName,
     RunPin,
     RunProcess,
-    RunSource,
     RunStart,
     StoredTree,
     encode_run_end,
@@ -41,7 +29,6 @@ from fsd.format.run import (
     parse_run_start,
 )
 from fsd.format.sealed import seal_list, unseal_list
-from fsd.ids import content_id
 
 NAME = RunName("digits", "5" * 32, "a" * 16)
 TREE = StoredTree(b"c" * 32, b"t" * 32)
@@ -57,18 +44,9 @@ START = RunStart(
     git={"commit": "abc", "branch": "main", "is_changed": True},
     params={"train.lr": 0.1, "seed": 3, "fast": False, "name": "x", "none": None},
     overrides=("seed",),
-    pins=(
-        RunPin("data", "imagenet", "v1", "", b"p" * 32),
-        RunPin("gone", "imagenet", "v9", "train", None),
-        RunPin("model", "digits", "6a" * 32, "model", b"o" * 32, is_output=True),
-    ),
+    pins=(RunPin("data", "imagenet", "v1", "", b"p" * 32), RunPin("gone", "imagenet", "v9", "train", None)),
     outputs=("out",),
     environment={"python": {"version": "3.11"}},
-    code_paths=("src",),
-    dependencies={"/etc/labels": "ab" * 32},
-    stdin="cd" * 32,
-    outputs_before=("out",),
-    is_reusable=False,
 )
 END = RunEnd(
     name=NAME,
@@ -93,8 +71,6 @@ END = RunEnd(
         listings=(ListingInputs("", b"l" * 32), ListingInputs("digits", b"m" * 32)),
         problem="a reason",
     ),
-    sources=(RunSource("digits", "main", ""), RunSource("digits", "v9", "data")),
-    made=(b"m" * 32,),
 )
 
 
@@ -129,7 +105,7 @@ def test_inputs_come_back(seen: set[int], listed: set[int], missing: list[bytes]
 
 
 def test_what_is_kept_for_a_run() -> None:
-    assert START.commits == {b"c" * 32, b"p" * 32, b"o" * 32}
+    assert START.commits == {b"c" * 32, b"p" * 32}
     assert END.commits == {b"c" * 32, b"f" * 32, b"i" * 32, b"j" * 32}
     assert replace(START, code=None, pins=()).commits == frozenset()
 
@@ -153,8 +129,6 @@ def test_a_million_inputs_are_few_bytes() -> None:
         replace(END, inputs=Inputs(names=(NameInputs("digits", "\ud800", None),))),
         replace(END, inputs=Inputs(listings=(ListingInputs("digits", b"short"),))),
         replace(END, problems=("\ud800",)),
-        replace(END, sources=(RunSource("digits", "\ud800", ""),)),
-        replace(END, made=(b"short",)),
     ],
 )
 def test_what_could_not_be_read_is_not_written(end: RunEnd) -> None:
@@ -218,21 +192,3 @@ def test_keys() -> None:
         assert parse_run_key(NAME.key(part)) == (NAME, part)
     for key in ("runs/digits/55/aa.start", NAME.key("other"), "runs/index/" + NAME.key("end")[12:], "refs/a/b"):
         assert parse_run_key(key) is None
-
-
-def test_names_of_a_listing_are_told_from_others() -> None:
-    digest = digest_of_names([("v1", False), ("main", True)])
-    assert digest == content_id(b"main@\0v1/") == digest_of_names([("main", True), ("v1", False)])
-    others = ([], [("main", True)], [("main", False), ("v1", False)], [("main", True), ("v1", True)])
-    assert digest not in map(digest_of_names, others)
-
-
-@pytest.mark.parametrize("column", [b"\1", b"a\0"], ids=["stretches", "missing paths"])
-def test_more_inputs_than_a_reader_can_hold_are_refused_before_they_are_decoded(column: bytes) -> None:
-    """64 MiB of them take a few kilobytes in a store, and would take 8 GB once they are decoded."""
-    columns = column * (2 * MAX_RUN_INPUTS + 2)
-    sizes = [len(columns), 0, 0] if column == b"\1" else [0, 0, len(columns)]
-    version = {"repository": "r", "name": "v", "commit": "0" * 64, "identified": True, "bytes": sizes}
-    header = encode_json({"versions": [version], "names": [], "listings": [], "problem": ""})
-    with pytest.raises(CorruptDataError, match="more than 2,097,152"):
-        decode_inputs(struct.pack("<I", len(header)) + header + columns, "it")

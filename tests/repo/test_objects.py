@@ -9,17 +9,15 @@ import pytest
 import trio
 import trio.testing
 
-from fsd.errors import CorruptDataError, FsdError, StorePermissionError, StoreUnreachableError
+from fsd.errors import CorruptDataError, StoreUnreachableError
 from fsd.format.envelope import seal
 from fsd.format.keys import ObjectKind, object_key, pack_key
 from fsd.format.model import Entry, Kind, Piece, Placement
 from fsd.format.page import encode_page
 from fsd.ids import content_id
 from fsd.limits import DEFAULT_LIMITS
-from fsd.repo.objects import MissingObjectError, Objects, ObjectWriter, PatientLoader, StoreLoader
-from fsd.stores.base import ObjectNotFoundError
+from fsd.repo.objects import MissingObjectError, Objects, ObjectWriter, StoreLoader
 from fsd.stores.memory import MemoryStore
-from fsd.stores.retry import RetryingStore
 from tests.faulty import Fail, FaultyStore, FlipBit, Lengthen, Stall, Truncate
 from tests.format.samples import sample_entries, sample_moves, sample_objects
 from tests.repo.trees import file
@@ -349,45 +347,3 @@ async def test_writing_over_a_bad_object_mends_it(damage: Callable[[bytes], byte
         await Objects(StoreLoader(store), DEFAULT_LIMITS).page(page)
     assert await writer.write(ObjectKind.PAGE, *encode_page([entry])) == page
     assert (await Objects(StoreLoader(store), DEFAULT_LIMITS).page(page)).entry(0) == entry
-
-
-@pytest.mark.parametrize("away_s", [60.0, 1e6])
-async def test_a_patient_loader_waits_for_a_store_that_is_away(
-    autojump_clock: trio.testing.MockClock, away_s: float
-) -> None:
-    memory = MemoryStore()
-    kind, object_id = await write_sample(memory, "page")
-    store = FaultyStore(memory)
-    gone = store.inject("get", "pages/*", Fail(StoreUnreachableError("gone")))
-    loader = PatientLoader(StoreLoader(RetryingStore(store, DEFAULT_LIMITS)), DEFAULT_LIMITS)
-    began_s = autojump_clock.current_time()
-    async with trio.open_nursery() as nursery:
-
-        @nursery.start_soon
-        async def come_back() -> None:
-            await trio.sleep(away_s)
-            gone.remove()
-
-        for load in (loader.load, loader.reload):
-            if away_s < DEFAULT_LIMITS.read_deadline_s:
-                assert await load(kind, object_id) == (await memory.get(object_key(kind, object_id))).data
-                assert autojump_clock.current_time() - began_s < away_s + DEFAULT_LIMITS.retry_max_s
-            else:
-                # In time to say why.
-                with pytest.raises(StoreUnreachableError, match="gone"):
-                    await load(kind, object_id)
-                assert autojump_clock.current_time() - began_s < DEFAULT_LIMITS.read_deadline_s
-                break
-        nursery.cancel_scope.cancel()
-    assert gone.met > DEFAULT_LIMITS.store_attempts
-
-
-@pytest.mark.parametrize("refusal", [StorePermissionError("no"), ObjectNotFoundError("pages/x", "memory://")], ids=repr)
-async def test_a_patient_loader_tells_a_refusal_at_once(refusal: FsdError) -> None:
-    memory = MemoryStore()
-    kind, object_id = await write_sample(memory, "page")
-    store = FaultyStore(memory)
-    store.inject("get", "pages/*", Fail(refusal))
-    with pytest.raises(type(refusal)):
-        await PatientLoader(StoreLoader(store), DEFAULT_LIMITS).load(kind, object_id)
-    assert len(store.calls) == 1

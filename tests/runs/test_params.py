@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fsd.errors import UsageError
 from fsd.format.run import Scalar
-from fsd.runs.params import (
-    Override,
-    file_of,
-    overridden,
-    override_of,
-    parse_override,
-    parse_params,
-    rewritten,
-    variables,
-)
+from fsd.runs.params import Override, overridden, parse_override, parse_params, rewritten, variables
 
 TEXT = """\
 # What we know works.
@@ -115,50 +103,3 @@ def test_a_file_keeps_all_but_the_value() -> None:
 def test_what_cannot_be_written_to_a_file_is_refused(text: str, said: str, why: str) -> None:
     with pytest.raises(UsageError, match=why):
         rewritten(text, [parse_override(said)], "it")
-
-
-# --- a file of params
-
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
-KEYS = st.text("ab.1-_ é", min_size=1, max_size=4).filter(lambda key: not key.startswith(".") and not key.endswith("."))
-FILES = st.dictionaries(
-    KEYS,
-    st.recursive(
-        SCALARS | st.sampled_from(["1e-3", "yes", "null", "2026-11-24", "{}", "[]", ".inf"]),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
-        max_leaves=8,
-    ),
-    max_size=4,
-)
-
-
-@given(FILES)
-def test_a_file_that_is_written_anew_has_the_same_params(values: dict[str, object]) -> None:
-    try:
-        params = parse_params(yaml.safe_dump(values, allow_unicode=True), "it")
-    except UsageError:  # such as a name twice
-        return
-    written = parse_params(file_of(params, "", "it"), "it")
-    assert written == params
-    assert {name: type(value) for name, value in written.items()} == {n: type(value) for n, value in params.items()}
-
-
-def test_a_file_that_is_nearly_right_keeps_its_comments() -> None:
-    text = "# mine\ntrain:\n  lr: 0.1  # slow\n  layers: [1, 2]\n"
-    params = {"train.lr": 0.5, "train.layers.0": 1, "train.layers.1": 2}
-    assert file_of(params, text, "it") == text.replace("0.1", "0.5")
-    anew = file_of({**params, "new": True}, text, "it")
-    assert "mine" not in anew
-    assert yaml.safe_load(anew) == {"train": {"lr": 0.5, "layers": [1, 2]}, "new": True}
-
-
-def test_a_param_that_is_also_a_mapping_keeps_its_dots() -> None:
-    params: dict[str, Scalar] = {"a": 3, "a.b": 1}
-    assert parse_params(file_of(params, "", "it"), "it") == params
-
-
-@pytest.mark.parametrize("value", [1, 0.5, True, None, "text", "1", "1e-3", "null", "true", "a: b", "", "[]", "é"])
-def test_an_override_says_the_value_again(value: Scalar) -> None:
-    override = override_of("lr", value)
-    again = parse_override(f"{override.name}={override.text}")
-    assert (type(again.value), again.value) == (type(value), value)

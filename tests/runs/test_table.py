@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fsd.errors import NotFoundError, UsageError
-from fsd.format.run import RunPin, RunProcess
+from fsd.format.run import RunProcess
 from fsd.repo.runs import Run
 from fsd.runs.process import is_alive, this_process
 from fsd.runs.table import (
@@ -125,17 +125,3 @@ def test_order() -> None:
     assert names(ordered(ROWS, "metrics.acc")) == "bac"
     assert names(ordered(ROWS, "metrics.acc", descending=True)) == "abc", "what has no value is last all the same"
     assert names(ordered(ROWS, "params.lr")) == "bac"
-
-
-def test_a_subset_that_a_pin_led_to_has_a_column() -> None:
-    pins = (RunPin("data", "birds", "v1+tiny", "", b"s" * 32), RunPin("all", "birds", "v1", "", b"a" * 32))
-    row = row_of(Run(replace(START, pins=pins), END))
-    assert row["subsets.data"] == "tiny"
-    assert "subsets.all" not in row
-    assert columns_of([row])[-1] == "subsets.data"
-    assert not any(name.startswith(("pinned.", "inputs", "output")) for name in columns_of([row]))
-
-
-def test_one_and_true_differ_however_many_rows_there_are() -> None:
-    rows: list[Row] = [{"params.a": 1, "params.b": 1.0}] * 100 + [{"params.a": True, "params.b": 1}]
-    assert changed_columns(rows) == ["params.a"]

@@ -140,20 +140,3 @@ def test_errors_of_the_loader_come_through() -> None:
     recipes.known.clear()
     with pytest.raises(StoreUnreachableError):
         trio.run(partial(Pieces(entry, recipes).run, 0, 1))
-
-
-async def test_dust_is_refused_before_it_is_gathered() -> None:
-    """A recipe that names another one a thousand times is small, whatever file it says it is."""
-    recipes = FakeRecipes()
-    chunk = make_chunks([1])[0]
-    dust = recipes.add(0, [Piece(chunk.id, 1)] * 6000, [chunk.placement] * 6000)
-    below = recipes.add(1, [dust] * 6000, [])
-    entry = Entry(b"", b"f", Kind.FILE, size=below.length, level=2, pieces=(below,))
-    recipes.in_memory = {*recipes.known}
-    pieces = Pieces(entry, recipes)
-    assert len((await pieces.run(0, 1000)).chunks) == 1000
-    for length in (10_000, 1_000_000, below.length):
-        with pytest.raises(CorruptDataError, match="impossibly short"):
-            pieces.run_nowait(0, length)
-        with pytest.raises(CorruptDataError, match="impossibly short"):
-            await pieces.run(5, length)

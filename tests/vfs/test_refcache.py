@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 import trio
@@ -54,18 +53,6 @@ async def world() -> AsyncIterator[World]:
         store.calls.clear()
         yield World(store, writer, RefCache(reader, DEFAULT_LIMITS, nursery))
         nursery.cancel_scope.cancel()
-
-
-async def test_how_old_an_answer_may_be_can_change() -> None:
-    async with world() as here:
-        await here.target("main")
-        here.asked()
-        await trio.sleep(TTL_S / 2)
-        await here.target("main")
-        assert here.asked() == 0
-        here.cache.change_limits(replace(DEFAULT_LIMITS, refs_ttl_s=TTL_S / 4))
-        await here.target("main")
-        assert here.asked() > 0
 
 
 async def test_an_answer_is_asked_for_once_while_it_is_fresh() -> None:
