@@ -8,17 +8,16 @@ of each version, one after the other. `docs/format.md` has them.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fsd.errors import CorruptDataError
-from fsd.format.fields import as_id, as_integer, as_list, as_mapping, as_text, decode_json, encode_json, member
-from fsd.format.limits import MAX_ENTRIES, MAX_RUN_HEADER_BYTES
+from fsd.format.fields import as_id, as_integer, as_list, as_mapping, as_text, member
+from fsd.format.headed import encode_header, split_header
+from fsd.format.limits import MAX_ENTRIES
 from fsd.format.positions import Stretches, decode_positions, encode_positions
 
-_LENGTH = struct.Struct("<I")
 _COLUMNS = 3
 
 
@@ -77,7 +76,8 @@ class Inputs:
 
 
 def encode_inputs(inputs: Inputs) -> bytes:
-    """The bytes. Raises ValueError where a reader would refuse them."""
+    """The bytes. Raises ValueError for what has no such form. (What else a reader would refuse, `encode_run_end` finds
+    out: it reads all that it has written.)"""
     columns: list[bytes] = []
     versions = []
     for version in inputs.versions:
@@ -92,38 +92,21 @@ def encode_inputs(inputs: Inputs) -> bytes:
                 "bytes": [len(part) for part in parts],
             }
         )
-    header = encode_json(
-        {
-            "versions": versions,
-            "names": [list(each) for each in inputs.names],
-            "listings": [[each.repository, each.names.hex()] for each in inputs.listings],
-            "problem": inputs.problem,
-        }
-    )
-    if len(header) > MAX_RUN_HEADER_BYTES:
-        raise ValueError(f"a header of {len(header)} bytes for what a run read")
-    data = b"".join((_LENGTH.pack(len(header)), header, *columns))
-    try:
-        same = decode_inputs(data, "it") == inputs
-    except CorruptDataError as error:
-        raise ValueError(error.message) from error
-    if not same:
-        raise ValueError("it would be read as another one")
-    return data
+    header = {
+        "versions": versions,
+        "names": [list(each) for each in inputs.names],
+        "listings": [[each.repository, each.names.hex()] for each in inputs.listings],
+        "problem": inputs.problem,
+    }
+    return b"".join((encode_header(header), *columns))
 
 
 def decode_inputs(data: bytes, what: str) -> Inputs:
     """What was read. `what` names it in errors. Raises CorruptDataError."""
-    if len(data) < _LENGTH.size:
-        raise CorruptDataError(f"{what} is cut off")
-    (length,) = _LENGTH.unpack_from(data)
-    end = _LENGTH.size + length
-    if length > MAX_RUN_HEADER_BYTES or end > len(data):
-        raise CorruptDataError(f"{what} has inputs of another length than it says")
+    header, columns = split_header(data, what)
     try:
-        header = decode_json(data[_LENGTH.size : end])
         return Inputs(
-            versions=_versions(as_list(member(header, "versions"), "versions"), data[end:], what),
+            versions=_versions(as_list(member(header, "versions"), "versions"), columns, what),
             names=tuple(_name(as_list(each, "a name")) for each in as_list(member(header, "names"), "names")),
             listings=tuple(
                 _listing(as_list(each, "a listing")) for each in as_list(member(header, "listings"), "listings")

@@ -12,7 +12,6 @@ the bytes.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
@@ -26,13 +25,12 @@ from fsd.format.fields import (
     as_mapping,
     as_text,
     as_time,
-    decode_json,
-    encode_json,
     member,
 )
+from fsd.format.headed import encode_header, split_header
 from fsd.format.inputs import Inputs, decode_inputs, encode_inputs
 from fsd.format.keys import RUNS, is_repository_name
-from fsd.format.limits import MAX_RUN_BYTES, MAX_RUN_HEADER_BYTES
+from fsd.format.limits import MAX_RUN_BYTES
 from fsd.format.sealed import seal_list, unseal_list
 
 START_MAGIC = b"fsdruns1"
@@ -51,7 +49,6 @@ NOT_OBSERVED = Inputs(problem="nobody looked at what it read")
 
 _Part = TypeVar("_Part")
 
-_LENGTH = struct.Struct("<I")
 _KEY = re.compile(
     rf"{RUNS}(?P<repository>[^/]+)/(?P<step>[0-9a-f]{{{STEP_HEX_DIGITS}}})/(?P<run>[0-9a-f]{{{RUN_HEX_DIGITS}}})"
     rf"\.(?P<part>{START}|{END})\Z"
@@ -196,7 +193,7 @@ def encode_run_start(start: RunStart) -> bytes:
         "outputs": list(start.outputs),
         "environment": dict(start.environment),
     }
-    data = seal_list(START_MAGIC, _with_header(header), MAX_RUN_BYTES)
+    data = seal_list(START_MAGIC, encode_header(header), MAX_RUN_BYTES)
     _check_same(start, data, parse_run_start)
     return data
 
@@ -215,7 +212,7 @@ def encode_run_end(end: RunEnd) -> bytes:
         "files": _tree_json(end.files),
         "problems": list(end.problems),
     }
-    data = seal_list(END_MAGIC, _with_header(header) + encode_inputs(end.inputs), MAX_RUN_BYTES)
+    data = seal_list(END_MAGIC, encode_header(header) + encode_inputs(end.inputs), MAX_RUN_BYTES)
     _check_same(end, data, parse_run_end)
     return data
 
@@ -230,13 +227,6 @@ def _check_same(meant: _Part, data: bytes, parse: Callable[[bytes, str], _Part])
         raise ValueError("it would be read as another one")
 
 
-def _with_header(header: Mapping[str, Any]) -> bytes:
-    text = encode_json(header)
-    if len(text) > MAX_RUN_HEADER_BYTES:
-        raise ValueError(f"a run's header of {len(text)} bytes")
-    return _LENGTH.pack(len(text)) + text
-
-
 def _tree_json(tree: StoredTree | None) -> dict[str, str] | None:
     return None if tree is None else {"commit": tree.commit.hex(), "tree": tree.tree.hex()}
 
@@ -246,7 +236,7 @@ def _tree_json(tree: StoredTree | None) -> dict[str, str] | None:
 
 def parse_run_start(data: bytes, what: str) -> RunStart:
     """What was started. `what` names it in errors. Raises CorruptDataError."""
-    header, rest = _header(unseal_list(START_MAGIC, data, what, MAX_RUN_BYTES), what)
+    header, rest = split_header(unseal_list(START_MAGIC, data, what, MAX_RUN_BYTES), what)
     try:
         if rest:
             raise ValueError("there is more than a header")
@@ -273,7 +263,7 @@ def parse_run_start(data: bytes, what: str) -> RunStart:
 
 def parse_run_end(data: bytes, what: str) -> RunEnd:
     """What came of a run. `what` names it in errors. Raises CorruptDataError."""
-    header, rest = _header(unseal_list(END_MAGIC, data, what, MAX_RUN_BYTES), what)
+    header, rest = split_header(unseal_list(END_MAGIC, data, what, MAX_RUN_BYTES), what)
     try:
         return RunEnd(
             name=_name(header),
@@ -288,20 +278,6 @@ def parse_run_end(data: bytes, what: str) -> RunEnd:
             inputs=decode_inputs(rest, what),
             problems=_texts(header, "problems"),
         )
-    except ValueError as error:
-        raise CorruptDataError(f"{what} cannot be read: {error}") from error
-
-
-def _header(body: bytes, what: str) -> tuple[dict[str, Any], bytes]:
-    """The header, and what follows it."""
-    if len(body) < _LENGTH.size:
-        raise CorruptDataError(f"{what} is cut off")
-    (length,) = _LENGTH.unpack_from(body)
-    end = _LENGTH.size + length
-    if length > MAX_RUN_HEADER_BYTES or end > len(body):
-        raise CorruptDataError(f"{what} has a header of another length than it says")
-    try:
-        return decode_json(body[_LENGTH.size : end]), body[end:]
     except ValueError as error:
         raise CorruptDataError(f"{what} cannot be read: {error}") from error
 
