@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 
+from fsd.format.ref import Ref
 from fsd.limits import KIB, Limits
 from fsd.maintenance.gc import Collected, Policy, collect
+from fsd.maintenance.verify import verify
 from fsd.repo.repository import open_repositories
 from fsd.stores.base import Store
-from tests.publish.folders import Folder, Item, file
+from tests.publish.folders import Desk, Folder, Item, file
 
 LIMITS = Limits(pack_bytes=64 * KIB, own_pack_bytes=256 * KIB, range_bytes=64 * KIB, lease_s=2.0, lease_margin_s=1.0)
 """A publisher that was killed is waited for two seconds."""
@@ -47,3 +49,23 @@ async def collected(store: Store, policy: Policy = AT_ONCE, *, dry_run: bool = F
 def merged(*folders: Folder) -> dict[bytes, Item]:
     """All files of several folders."""
     return {path: item for folder in folders for path, item in folder.items()}
+
+
+async def delete_ref(desk: Desk, name: str) -> None:
+    """Delete a branch, tag or subset of the desk's repository."""
+    refs = (await desk.repositories()).refs
+    stored = await refs.read("repo", name)
+    assert stored is not None
+    await refs.delete("repo", name, stored.version)
+
+
+async def ref_of(desk: Desk, name: str) -> Ref:
+    """A ref of the desk's repository."""
+    stored = await (await desk.repositories()).refs.read("repo", name)
+    assert stored is not None
+    return stored.ref
+
+
+async def is_whole(desk: Desk) -> bool:
+    """Whether all that is named is there, and right."""
+    return (await verify(await open_repositories(desk.store, LIMITS), Quiet(), data=True)).is_whole

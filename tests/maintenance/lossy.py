@@ -16,6 +16,9 @@ from fsd.format.model import Entry, PlacedChunk
 from fsd.format.pack import decode_chunk
 from fsd.ids import Buffer
 from fsd.limits import KIB, MIB, Limits
+from fsd.maintenance.mending import Donor
+from fsd.maintenance.repair import Repaired, repair
+from fsd.maintenance.verify import Report, verify
 from fsd.repo.objects import StoreLoader
 from fsd.repo.packs import PackReader
 from fsd.repo.repository import Repositories, open_repositories
@@ -24,6 +27,7 @@ from fsd.repo.subsets import create_subset
 from fsd.stores.base import Store
 from fsd.stores.local import LocalStore, create_local_root
 from fsd.stores.memory import MemoryStore
+from tests.maintenance.desks import Quiet
 from tests.publish.folders import DIRECTORY, Desk, Folder, chunks_of, file, keys_of
 
 LIMITS = replace(
@@ -218,3 +222,22 @@ async def spoil(store: Store, key: str, way: str, at: float = 0.5) -> None:
         spoiled = bytearray(data)
         spoiled[min(int(at * len(data)), len(data) - 1)] ^= 4
         await store.overwrite(key, bytes(spoiled))
+
+
+async def repaired(store: Store, *donors: Donor, data: bool = True) -> Repaired:
+    """Mend a store as a new process would."""
+    return await repair(await open_repositories(store, LIMITS), donors, Quiet(), data=data)
+
+
+async def verified(store: Store, *, data: bool = True) -> list[tuple[str, ...]]:
+    """What is wrong with a store now."""
+    return told(await verify(await open_repositories(store, LIMITS), Quiet(), data=data))
+
+
+def told(report: Report) -> list[tuple[str, ...]]:
+    """What is wrong. Which of several ways led there is a matter of who was first."""
+    return [tuple(damage)[:3] for damage in report.damages]
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]

@@ -12,9 +12,8 @@ from fsd.clock import now_us
 from fsd.errors import ConflictError, CorruptDataError, NotFoundError, StoreUnreachableError
 from fsd.format.keys import COMMITS, CONDEMNED, EXPIRED, LEASES, MOVED, PACKS, PAGES, STORE_MARKER, pack_key
 from fsd.format.lease import Lease, encode_lease
-from fsd.format.ref import Ref
 from fsd.maintenance import repack
-from fsd.maintenance.expiry import Keep, expire
+from fsd.maintenance.expiry import Keep
 from fsd.maintenance.gc import DEFAULT_GRACE_S, Policy, collect
 from fsd.maintenance.verify import verify
 from fsd.repo.leases import Leases
@@ -23,7 +22,18 @@ from fsd.repo.rules import Rule
 from fsd.repo.subsets import create_subset
 from fsd.stores.memory import MemoryStore
 from tests.faulty import Fail, FaultyStore, Stall
-from tests.maintenance.desks import AT_ONCE, LIMITS, Quiet, collected, merged, noise, numbered
+from tests.maintenance.desks import (
+    AT_ONCE,
+    LIMITS,
+    Quiet,
+    collected,
+    delete_ref,
+    is_whole,
+    merged,
+    noise,
+    numbered,
+    ref_of,
+)
 from tests.publish.folders import Desk, file, keys_of, read_commit, verify_store
 
 FIRST = numbered(*range(40))
@@ -38,17 +48,6 @@ def desk(tmp_path: Path) -> Desk:
 @pytest.fixture
 def _small_packs_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repack, "LEAST_DEAD_BYTES", 1000)
-
-
-async def delete_ref(desk: Desk, name: str) -> None:
-    refs = (await desk.repositories()).refs
-    stored = await refs.read("repo", name)
-    assert stored is not None
-    await refs.delete("repo", name, stored.version)
-
-
-async def is_whole(desk: Desk) -> bool:
-    return (await verify(await open_repositories(desk.store, LIMITS), Quiet(), data=True)).is_whole
 
 
 # --- what goes and what stays
@@ -154,92 +153,6 @@ async def test_what_gc_deleted_can_be_published_again(desk: Desk) -> None:
     assert await desk.read_back(again.commit) == FIRST
     await collected(desk.store)
     assert (await verify_store(desk.store))["repo/again"] == FIRST
-
-
-# --- expiry
-
-
-async def test_only_an_expiry_lets_go_of_a_branch_s_past(desk: Desk) -> None:
-    versions = [numbered(*range(10 * number, 10 * number + 10)) for number in range(4)]
-    commits = [(await desk.commit(version)).commit for version in versions]
-    repositories = await desk.repositories()
-    await repositories.refs.set_tag("repo", "v0", commits[0])
-    outcome = await collected(desk.store, replace(AT_ONCE, keep=Keep(last=2)))
-    assert outcome.expired_commits == 1
-    for number in (0, 2, 3):
-        assert await desk.read_back(commits[number]) == versions[number]
-    repositories = await desk.repositories()
-    assert [move.commit async for move in repositories.refs.history(await _ref(desk, "main"))] == commits[::-1]
-    assert (await repositories.commit(commits[1])).parents == (commits[0],), "histories stay whole"
-    with pytest.raises(CorruptDataError):
-        await desk.read_back(commits[1])
-    assert await is_whole(desk), "what has expired is not missing"
-    with pytest.raises(NotFoundError, match="given up"):
-        await repositories.leases.check_kept(commits[1])
-    await repositories.leases.check_kept(commits[2])
-
-
-async def _ref(desk: Desk, name: str) -> Ref:
-    stored = await (await desk.repositories()).refs.read("repo", name)
-    assert stored is not None
-    return stored.ref
-
-
-async def test_an_expiry_keeps_what_is_young_and_what_moved_tags_named(desk: Desk) -> None:
-    clock = [now_us()]
-    desk.clock = lambda: clock[0]
-    day = 86_400_000_000
-    commits = []
-    for number in range(5):
-        commits.append((await desk.commit(numbered(*range(10 * number, 10 * number + 5)))).commit)
-        clock[0] += 10 * day
-    refs = (await desk.repositories()).refs
-    await refs.set_tag("repo", "best", commits[0])
-    await refs.set_tag("repo", "best", commits[1], force=True)
-    clock[0] += 1
-    for keep, kept in (
-        (Keep(within_us=25 * day), {1, 3, 4}),
-        (Keep(tags=True), {0, 1, 4}),
-        (Keep(last=3), {1, 2, 3, 4}),
-    ):
-        repositories = await open_repositories(desk.store, LIMITS, clock=desk.clock)
-        expired = await expire(repositories, keep, dry_run=True)
-        # (the tag was moved just now: within 25 days, what it named before counts as well)
-        assert {commits.index(commit) for commit in expired} == {0, 1, 2, 3, 4} - kept - (
-            {0} if keep.within_us else set()
-        )
-
-
-async def test_subsets_expire_with_what_they_were_taken_from(desk: Desk) -> None:
-    first = await desk.commit(FIRST)
-    repositories = await desk.repositories()
-    old = await create_subset(repositories, "repo", first.commit, "few", Rule(limit=3))
-    second = await desk.commit(SECOND)
-    repositories = await desk.repositories()
-    new = await create_subset(repositories, "repo", second.commit, "few", Rule(limit=3))
-    outcome = await collected(desk.store, replace(AT_ONCE, keep=Keep()))
-    assert outcome.expired_commits == 2
-    assert len(await desk.read_back(new.id)) == 3
-    with pytest.raises(CorruptDataError):
-        await desk.read_back(old.id)
-
-
-async def test_an_expired_commit_that_is_named_again_is_kept(desk: Desk) -> None:
-    """Somebody tagged it between the expiry and the sweep: what a ref names now stays."""
-    first = await desk.commit(FIRST)
-    await desk.commit(SECOND)
-    keep = replace(AT_ONCE, keep=Keep(), grace_s=1e-6)
-    assert (await collected(desk.store, keep)).condemned_objects > 0
-    await (await desk.repositories()).refs.set_tag("repo", "saved", first.commit)
-    outcome = await collected(desk.store, keep)
-    assert outcome.spared_objects > 0 == outcome.deleted_objects
-    assert await desk.read_back(first.commit) == FIRST
-
-
-async def test_an_unknown_repository_does_not_expire(desk: Desk) -> None:
-    await desk.commit(FIRST)
-    with pytest.raises(NotFoundError, match="nothing-like-it"):
-        await collected(desk.store, replace(AT_ONCE, keep=Keep(repositories=("nothing-like-it",))))
 
 
 # --- repacking
@@ -416,7 +329,7 @@ async def test_a_lease_that_was_lost_moves_no_ref(desk: Desk) -> None:
     leases = Leases(desk.store, now_us, LIMITS, elapsed_s=lambda: elapsed[0])
     repositories.leases = repositories.refs._leases = leases
     async with leases.held("tag"):
-        commit = (await _ref(desk, "main")).target
+        commit = (await ref_of(desk, "main")).target
         await repositories.refs.set_tag("repo", "in-time", commit)
         elapsed[0] += LIMITS.lease_s
         with pytest.raises(ConflictError, match="too long"):

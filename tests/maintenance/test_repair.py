@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -15,7 +13,7 @@ import zstandard
 from hypothesis import given, settings
 
 from fsd.cache.donor import CacheDonor
-from fsd.errors import ConflictError, StoreUnreachableError, UsageError
+from fsd.errors import UsageError
 from fsd.format.envelope import seal
 from fsd.format.keys import (
     COMMITS,
@@ -38,25 +36,31 @@ from fsd.ids import content_id
 from fsd.limits import KIB
 from fsd.maintenance import rebuild
 from fsd.maintenance.gc import Policy, collect
-from fsd.maintenance.mending import Donor, MendingLoader
+from fsd.maintenance.mending import MendingLoader
 from fsd.maintenance.packing import nowhere
 from fsd.maintenance.placed import Row
 from fsd.maintenance.rebuild import LostPack, mend_pack
-from fsd.maintenance.repair import Repaired, repair
-from fsd.maintenance.verify import Report, verify
 from fsd.publish.donor import FolderDonor
 from fsd.repo.repository import open_repositories
 from fsd.stores.base import ObjectNotFoundError, Store
 from fsd.stores.memory import MemoryStore
-from tests.faulty import WRITES, Fail, FaultyStore, FlipBit, Operation, Stall
+from tests.faulty import WRITES, FaultyStore, FlipBit
 from tests.maintenance.desks import Quiet
-from tests.maintenance.lossy import LIMITS, DictDonor, Original, readable, spoil, to_be_had
+from tests.maintenance.lossy import (
+    LIMITS,
+    DictDonor,
+    Original,
+    flipped,
+    readable,
+    repaired,
+    spoil,
+    to_be_had,
+    told,
+    verified,
+)
 from tests.publish.folders import keys_of
 
 KINDS = {COMMITS: "commit", PAGES: "page", RECIPES: "recipe", PACKS: "pack"}
-
-VISIBLE: tuple[Operation, ...] = ("put_if_absent", "overwrite", "compare_and_swap", "upload.finish", "delete")
-"""Writes that others see: between two of these a store is always the same."""
 
 SMALL = (b"small/1", b"small/2", b"small/5")
 
@@ -64,19 +68,6 @@ SMALL = (b"small/1", b"small/2", b"small/5")
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
     return trio.run(Original.publish, tmp_path_factory.mktemp("desk"))
-
-
-async def repaired(store: Store, *donors: Donor, data: bool = True) -> Repaired:
-    return await repair(await open_repositories(store, LIMITS), donors, Quiet(), data=data)
-
-
-async def verified(store: Store, *, data: bool = True) -> list[tuple[str, ...]]:
-    return told(await verify(await open_repositories(store, LIMITS), Quiet(), data=data))
-
-
-def told(report: Report) -> list[tuple[str, ...]]:
-    """What is wrong. Which of several ways led there is a matter of who was first."""
-    return [tuple(damage)[:3] for damage in report.damages]
 
 
 async def test_a_whole_store_is_left_alone(original: Original, tmp_path: Path) -> None:
@@ -324,16 +315,12 @@ async def test_chunks_that_no_tree_names_are_carried_over(original: Original) ->
     end = sum(each.stored for each in contents)
     table = [*contents, type(contents[0])(content_id(stray), len(stray), len(stray))]
     whole = data[:end] + stray + encode_contents(table)
-    for spoiled in (_flipped(whole, len(whole) - 1), _flipped(whole, chunk.placement.offset)):
+    for spoiled in (flipped(whole, len(whole) - 1), flipped(whole, chunk.placement.offset)):
         await store.overwrite(pack_key(pack), spoiled)
         plain = data[chunk.placement.offset : chunk.placement.offset + chunk.placement.stored]
         outcome = await repaired(store, DictDonor(chunks={chunk.id: plain}))
         assert outcome.left.is_whole
         assert (await store.get_range(pack_key(pack), end, len(stray))).data == stray
-
-
-def _flipped(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 async def test_a_network_that_spoils_what_is_read_spoils_no_pack(original: Original, tmp_path: Path) -> None:
@@ -343,7 +330,7 @@ async def test_a_network_that_spoils_what_is_read_spoils_no_pack(original: Origi
     async with original.cache(tmp_path / "cache", lambda path: path == SMALL[0]) as cache:
         for number in range(1000):
             inner = await original.copy(None)
-            await inner.overwrite(key, _flipped(original.objects[key], place.offset + 100))
+            await inner.overwrite(key, flipped(original.objects[key], place.offset + 100))
             before = await readable(inner, original.files)
             store = FaultyStore(inner)
             fault = store.inject("get_range", key, FlipBit(0.99), times=1, after=number)
@@ -353,48 +340,6 @@ async def test_a_network_that_spoils_what_is_read_spoils_no_pack(original: Origi
                 break
         assert number > 2
         assert await readable(inner, original.files) == original.files.keys()
-
-
-async def test_who_had_more_and_was_faster_is_not_undone(
-    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rebuild, "IN_PLACE_BYTES", KIB)
-    inner = await original.copy(None)
-    key = original.packs()[-1]
-    [first, *_, last] = original.files[original.commits[0], b"large"].chunks
-    data = original.objects[key]
-    await inner.overwrite(key, _flipped(_flipped(data, first.placement.offset), last.placement.offset + 20))
-    store = FaultyStore(inner)
-    stalled = store.inject("upload.finish", "packs/*", Stall())
-    async with original.cache(tmp_path / "cache") as cache, trio.open_nursery() as nursery:
-        plain = await cache.read_chunk(first.id, first.length, 0, first.length)
-        assert plain is not None
-        nursery.start_soon(repaired, store, DictDonor(chunks={first.id: bytes(plain)}))
-        await stalled.wait_met()
-        assert (await repaired(inner, CacheDonor(cache, "the cache"))).left.is_whole
-        assert isinstance(stalled.action, Stall)
-        stalled.action.release.set()
-    assert await verified(inner) == []
-
-
-async def test_what_is_replaced_while_it_is_moved_stays(
-    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever has put back the old pack meanwhile need not have looked for a note."""
-    monkeypatch.setattr(rebuild, "IN_PLACE_BYTES", KIB)
-    inner = await original.copy(None)
-    key = original.packs()[-1]
-    await spoil(inner, key, "flip")
-    store = FaultyStore(inner)
-    stalled = store.inject("upload.finish", "packs/*", Stall())
-    async with original.cache(tmp_path / "cache") as cache, trio.open_nursery() as nursery:
-        nursery.start_soon(repaired, store, CacheDonor(cache, "the cache"))
-        await stalled.wait_met()
-        await inner.overwrite(key, original.objects[key])
-        assert isinstance(stalled.action, Stall)
-        stalled.action.release.set()
-    assert (await inner.get(key)).data == original.objects[key]
-    assert await readable(inner, original.files) == original.files.keys()
 
 
 @pytest.mark.parametrize("level", [3, 19])
@@ -414,47 +359,6 @@ async def test_another_compressor_fills_the_same_places(
         key: len(original.objects[key]) for key in original.packs()
     }
     assert await readable(store, original.files) == original.files.keys()
-
-
-@pytest.mark.parametrize("in_place_bytes", [1 * KIB, rebuild.IN_PLACE_BYTES])
-async def test_without_its_lease_it_replaces_nothing(
-    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place_bytes: int
-) -> None:
-    """A collector may have taken the new pack for garbage by then."""
-    monkeypatch.setattr(rebuild, "IN_PLACE_BYTES", in_place_bytes)
-    store = await original.copy(None)
-    await spoil(store, original.packs()[-1], "flip")
-    spoiled = {key: (await store.get(key)).data for key in await keys_of(store)}
-    repositories = await open_repositories(store, replace(LIMITS, lease_s=0.0, lease_margin_s=1.0))
-    async with original.cache(tmp_path / "cache") as cache:
-        with pytest.raises(ConflictError, match="for too long"):
-            await repair(repositories, [CacheDonor(cache, "the cache")], Quiet(), data=True)
-    assert {key: (await store.get(key)).data for key in await keys_of(store) if key in spoiled} == spoiled
-    assert not await keys_of(store, MOVED)
-
-
-@pytest.mark.parametrize("in_place_bytes", [1 * KIB, rebuild.IN_PLACE_BYTES])
-async def test_what_somebody_else_repaired_meanwhile_stays(
-    original: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place_bytes: int
-) -> None:
-    monkeypatch.setattr(rebuild, "IN_PLACE_BYTES", in_place_bytes)
-    inner = await original.copy(None)
-    missing, damaged = original.packs()[0], original.packs()[-1]
-    await spoil(inner, missing, "gone")
-    await spoil(inner, damaged, "flip")
-    store = FaultyStore(inner)
-    stalled = store.inject(["upload.finish", "compare_and_swap"], "*", Stall())
-    async with original.cache(tmp_path / "cache") as cache, trio.open_nursery() as nursery:
-        nursery.start_soon(repaired, store, CacheDonor(cache, "the cache"))
-        await stalled.wait_met()
-        other = await repaired(inner, CacheDonor(cache, "the cache"))
-        assert other.left.is_whole
-        stalled.remove()
-        assert isinstance(stalled.action, Stall)
-        stalled.action.release.set()
-    assert await readable(inner, original.files) == original.files.keys()
-    assert await verified(inner) == []
-    store.assert_all_exercised()
 
 
 @settings(max_examples=25, deadline=None)
@@ -495,48 +399,3 @@ def test_whatever_is_damaged_and_whatever_was_read(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rebuild, "IN_PLACE_BYTES", in_place_bytes)
         trio.run(main)
-
-
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("in_place_bytes", [1 * KIB, rebuild.IN_PLACE_BYTES])
-@pytest.mark.parametrize(("operations", "step"), [(VISIBLE, 1), (("upload.write",), 40)], ids=["visible", "under way"])
-async def test_killed_anywhere_nothing_gets_worse(
-    original: Original,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    in_place_bytes: int,
-    late: bool,
-    operations: tuple[Operation, ...],
-    step: int,
-) -> None:
-    """From the n-th write on nothing gets through; `late`: the first of these did, and its answer was lost."""
-    monkeypatch.setattr(rebuild, "IN_PLACE_BYTES", in_place_bytes)
-    packs = original.packs()
-    commit = next(key for key in original.objects if key.startswith(COMMITS))
-    wanted: Callable[[bytes], bool] = lambda path: path != b"small/3"  # noqa: E731
-    async with original.cache(tmp_path / "cache", wanted) as cache:
-        donor = CacheDonor(cache, "the cache")
-        for number in range(0, 10_000, step):
-            inner = await original.copy(None)
-            for key, way in ((commit, "gone"), (packs[0], "gone"), (packs[1], "gone"), (packs[2], "short")):
-                await spoil(inner, key, way)
-            await spoil(inner, packs[-1], "flip")
-            before = await readable(inner, original.files)
-            had = await to_be_had(inner, original.files, cache)
-            store = FaultyStore(inner)
-            away = StoreUnreachableError("away")
-            if late:
-                store.inject(operations, "*", Fail(away, late=True), times=1, after=number)
-            gone = store.inject(operations, "*", Fail(away), after=number)
-            try:
-                await repaired(store, donor)
-            except StoreUnreachableError:
-                pass
-            else:
-                break
-            assert before <= await readable(inner, original.files), number
-            await repaired(inner, donor)
-            assert await readable(inner, original.files) == had, number
-        assert number >= 6 or step > 1  # the lease, a commit and four packs
-        assert gone.met <= 1  # giving back the lease may fail
-        assert await readable(inner, original.files) == had
