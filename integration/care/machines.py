@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ class Ended(NamedTuple):
     errors: str
 
 
-class Machine:
+class Machine(ABC):
     """Works until the world is over."""
 
     def __init__(self, world: World, name: str) -> None:
@@ -75,9 +76,9 @@ class Machine:
         except Exception as error:
             self.world.violation(f"{self.name}: {error!r}")
 
+    @abstractmethod
     def step(self) -> None:
         """Do one thing."""
-        raise NotImplementedError
 
     def command(self, *arguments: str | Path, allowed: tuple[int, ...] = ()) -> Ended:
         """Run a command to its end, or kill it on the way; any other exit code than these and 0 is a violation."""
